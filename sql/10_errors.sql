@@ -20,23 +20,31 @@ end $$;
 comment on function pgsaas.check_amount(numeric, text) is
     'Raises 22023 unless the amount is above 0, at most 10^12 and has at most 6 decimals. NaN is none of these.';
 
-create or replace function pgsaas.check_request(p_key text, p_metadata jsonb) returns void
+create or replace function pgsaas.check_request(
+    p_key text, p_metadata jsonb, p_description text default null, p_agent_id text default null)
+returns void
 language plpgsql stable parallel safe
 as $$
 begin
     if octet_length(p_key) not between 1 and 255 then
         raise exception 'idempotency key must have 1 to 255 bytes, not %', octet_length(p_key)
             using errcode = '22023';
-    end if;
-    if octet_length(p_metadata::text) > 16384 then
-        raise exception 'metadata must not exceed 16384 bytes' using errcode = '22023';
-    end if;
-    if jsonb_typeof(p_metadata) <> 'object' then
-        raise exception 'metadata must be a JSON object' using errcode = '22023';
+    elsif pg_column_size(p_metadata) > 16384 then
+        raise exception 'metadata must not exceed 16384 bytes, not %', pg_column_size(p_metadata)
+            using errcode = '22023';
+    elsif jsonb_typeof(p_metadata) <> 'object' then
+        raise exception 'metadata must be a JSON object, not %', jsonb_typeof(p_metadata) using errcode = '22023';
+    elsif octet_length(p_description) > 4096 then
+        raise exception 'description or reason must not exceed 4096 bytes, not %', octet_length(p_description)
+            using errcode = '22023';
+    elsif octet_length(p_agent_id) > 255 then
+        raise exception 'agent id must not exceed 255 bytes, not %', octet_length(p_agent_id)
+            using errcode = '22023';
     end if;
 end $$;
-comment on function pgsaas.check_request(text, jsonb) is
-    'Raises 22023 unless the key has 1 to 255 bytes and the metadata is an object of at most 16 kB as text.';
+comment on function pgsaas.check_request(text, jsonb, text, text) is
+    'Raises 22023 unless the key has 1 to 255 bytes, the metadata is an object of at most 16,384 bytes as stored, '
+    'a description at most 4,096 and an agent id at most 255. Null passes.';
 
 create or replace function pgsaas.check_reason(p_reason text) returns void
 language plpgsql immutable parallel safe

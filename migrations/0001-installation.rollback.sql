@@ -1,0 +1,4 @@
+set local role pgsaas_owner;
+drop table if exists pgsaas.test_clock;
+drop table if exists pgsaas.migration_files;
+drop table if exists pgsaas.installation;

@@ -1,0 +1,53 @@
+"""The command line: thin commands over pgsaas.install and pgsaas.call."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import psycopg
+
+import pgsaas
+from pgsaas.cli.clock import clock
+from pgsaas.cli.doctor import doctor
+from pgsaas.cli.migrate import adopt, migrate, status
+from pgsaas.cli.output import Output, shared_options
+from pgsaas.cli.uninstall import uninstall
+from pgsaas.errors import PgsaasError
+
+COMMANDS: list[click.Command] = [migrate, status, adopt, doctor, clock, uninstall]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(pgsaas.__version__, prog_name="pgsaas")
+@shared_options
+def pgsaas_group() -> None:
+    """Credit billing inside the PostgreSQL you already have.
+
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 pending or drift, 4 no database, 5 doctor found
+    something.
+    """
+
+
+for command in COMMANDS:
+    pgsaas_group.add_command(command)
+
+
+def main() -> None:
+    """Run a command; every expected failure is one line on stderr and an exit code."""
+    output = Output()
+    try:
+        result = pgsaas_group(obj=output, standalone_mode=False)
+    except click.exceptions.Abort:
+        output.fail("aborted")
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except PgsaasError as error:
+        output.fail(str(error), error.code)
+        sys.exit(error.exit_code)
+    except psycopg.Error as error:
+        output.fail(error.diag.message_primary or str(error).splitlines()[0], error.sqlstate)
+        sys.exit(1)
+    sys.exit(result if isinstance(result, int) else 0)

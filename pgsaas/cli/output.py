@@ -1,0 +1,89 @@
+"""How a command talks: data on stdout, talk on stderr, JSON when asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from pgsaas.settings import Settings, read_settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Output:
+    """The streams of one run and the two options every command has."""
+
+    as_json: bool = False
+    database_url: str | None = None
+
+    def settings(self) -> Settings:
+        """The configuration, with this run's flag."""
+        return read_settings(self.database_url)
+
+    def talk(self, line: str) -> None:
+        """One line for a person; bright on a terminal when rich is installed."""
+        if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            try:
+                from rich.console import Console
+            except ImportError:
+                pass
+            else:
+                Console(stderr=True, highlight=False).print(line, style="dim", markup=False)
+                return
+        click.echo(line, err=True)
+
+    def data(self, value: Any, *lines: str) -> None:
+        """The result: `value` as JSON, or else the lines."""
+        if self.as_json:
+            click.echo(json.dumps(value, default=str))
+        else:
+            for line in lines:
+                click.echo(line)
+
+    def fail(self, message: str, code: str | None = None) -> None:
+        """One line that says what happened and what to do."""
+        if self.as_json:
+            click.echo(json.dumps({"error": message, "code": code}))
+        self.talk(f"pgsaas: {message}")
+
+
+pass_output = click.make_pass_decorator(Output)
+
+
+def _keep_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Output).as_json = True
+
+
+def _keep_url(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        context.ensure_object(Output).database_url = value
+
+
+def shared_options(command: Command) -> Command:
+    """Add --json and --database-url; both may stand before or after the command's name."""
+    for option in (
+        click.option(
+            "--json",
+            is_flag=True,
+            expose_value=False,
+            callback=_keep_json,
+            help="Print the result as JSON.",
+        ),
+        click.option(
+            "--database-url",
+            metavar="URL",
+            expose_value=False,
+            callback=_keep_url,
+            help="The database (default: PGSAAS_DATABASE_URL, DATABASE_URL, PG*).",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,111 @@
+"""What `pgsaas doctor` looks at: a list of functions, each giving lines about what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pgsaas.install.session import OLDEST, Session
+from pgsaas.install.state import status
+from pgsaas.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something wrong, and what to do about it."""
+
+    check: str
+    message: str
+
+
+Check: TypeAlias = Callable[[Session, Resources], list[str]]
+
+
+def check_version(conn: Session, resources: Resources) -> list[str]:
+    """The server is supported."""
+    if conn.info.server_version < OLDEST:
+        return [f"server version {conn.info.server_version}: upgrade to PostgreSQL 15 or later"]
+    return []
+
+
+def check_migrations(conn: Session, resources: Resources) -> list[str]:
+    """Nothing is pending or drifted."""
+    state = status(conn, resources)
+    return [] if state.current else state.sentences()[1:] or state.sentences()
+
+
+def check_adoption(conn: Session, resources: Resources) -> list[str]:
+    """The database is not an unadopted copy."""
+    row = conn.execute("select pgsaas.is_adopted()").fetchone()
+    if row == (True,):
+        return []
+    return ["this database is a copy: workers, mail and webhooks stay quiet until `pgsaas adopt`"]
+
+
+def check_clock(conn: Session, resources: Resources) -> list[str]:
+    """The clock is the real one."""
+    row = conn.execute("""
+        select p.prosecdef from pg_catalog.pg_proc p
+        where p.oid = pg_catalog.to_regprocedure('pgsaas.now()')
+    """).fetchone()
+    return ["the test clock is set: `pgsaas clock reset`"] if row == (True,) else []
+
+
+def check_public_functions(conn: Session, resources: Resources) -> list[str]:
+    """PUBLIC executes nothing."""
+    found = conn.execute("""
+        select p.oid::pg_catalog.regprocedure::text
+        from pg_catalog.pg_proc p
+        cross join lateral pg_catalog.aclexplode(
+            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+        where p.pronamespace = 'pgsaas'::pg_catalog.regnamespace
+            and a.grantee = 0 and a.privilege_type = 'EXECUTE'
+        order by 1
+    """).fetchall()
+    if not found:
+        return []
+    names = ", ".join(row[0] for row in found[:3])
+    return [
+        f"PUBLIC may execute {len(found)} functions ({names}{', …' if len(found) > 3 else ''}): "
+        "`pgsaas migrate --force`"
+    ]
+
+
+def check_roles(conn: Session, resources: Resources) -> list[str]:
+    """No role of pgsaas has attributes or memberships it must not have."""
+    found = conn.execute("""
+        select r.rolname || ' has attributes it must not have: superuser, createrole, createdb, '
+            || 'replication or bypassrls'
+        from pg_catalog.pg_roles r
+        where r.rolname like 'pgsaas\\_%' and (r.rolsuper or r.rolcreaterole or r.rolcreatedb
+            or r.rolreplication or r.rolbypassrls)
+        union all
+        select 'pgsaas_user can log in' from pg_catalog.pg_roles r
+        where r.rolname = 'pgsaas_user' and r.rolcanlogin
+        union all
+        select m.rolname || ' is a member of ' || g.rolname
+        from pg_catalog.pg_roles m join pg_catalog.pg_roles g
+            on g.rolname like 'pgsaas\\_%' and g.oid <> m.oid
+        where m.rolname like 'pgsaas\\_%' and not m.rolsuper
+            and (m.rolname = 'pgsaas_user' or g.rolname = 'pgsaas_owner')
+            and pg_catalog.pg_has_role(m.oid, g.oid, 'MEMBER')
+        order by 1
+    """).fetchall()
+    return [row[0] for row in found]
+
+
+#: In the order they are shown; a new check is a new line here.
+CHECKS: list[tuple[str, Check]] = [
+    ("server", check_version),
+    ("migrations", check_migrations),
+    ("adoption", check_adoption),
+    ("clock", check_clock),
+    ("public", check_public_functions),
+    ("roles", check_roles),
+]
+
+
+def examine(conn: Session, resources: Resources) -> list[Finding]:
+    """Run every check and return what was found, nothing when all is well."""
+    return [Finding(name, message) for name, check in CHECKS for message in check(conn, resources)]

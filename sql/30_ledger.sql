@@ -16,17 +16,26 @@
 -- next_change_at may be too early, never too late: too early costs one slow call, too late spends what has
 -- expired. Account time is greatest(pgsaas.now(), last_at) and never runs backwards along seq.
 
+create or replace function pgsaas.queue_if_hot(p_account_id uuid) returns void
+language plpgsql volatile
+as $$
+begin
+    if current_setting('pgsaas.hot_accounts', true) <> ''
+       and strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
+        perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
+    end if;
+end $$;
+comment on function pgsaas.queue_if_hot(uuid) is
+    'Queues on an advisory lock, which is cheaper to wait for than a row, if the account is listed in pgsaas.hot_accounts. '
+    'Nothing depends on that lock.';
+
 create or replace function pgsaas.lock_account(p_account_id uuid) returns pgsaas.account_balances
 language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances;
 begin
-    -- a hot account queues on an advisory lock, which is cheaper to wait for; the row lock is what counts
-    if current_setting('pgsaas.hot_accounts', true) <> ''
-       and strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
-        perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
-    end if;
+    perform pgsaas.queue_if_hot(p_account_id);
     select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id for no key update;
     return v_b;
 end $$;
@@ -51,11 +60,8 @@ as $$
 declare
     v_locked integer;
 begin
-    if current_setting('pgsaas.hot_accounts', true) <> '' then
-        perform pg_advisory_xact_lock(hashtextextended(x.id::text, 7))
-           from (select distinct i.id from unnest(p_account_ids) i (id) order by i.id) x
-          where strpos(current_setting('pgsaas.hot_accounts', true), x.id::text) > 0;
-    end if;
+    perform pgsaas.queue_if_hot(x.id) from (select distinct i.id from unnest(p_account_ids) i (id) order by i.id) x
+      where current_setting('pgsaas.hot_accounts', true) <> '';
     with locked as (
         select b.account_id from pgsaas.account_balances b where b.account_id = any (p_account_ids)
          order by b.account_id for no key update)

@@ -114,65 +114,49 @@ language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
 declare
-    v_now timestamptz := pgsaas.now();
     v_at timestamptz;
     v_grant_id bigint;
-    v_is_low boolean;
     v_is_archived boolean;
 begin
-    -- the conditions of check_amount and check_request, written out: a call costs 3 % of the whole
-    if p_amount is null or not (p_amount > 0 and p_amount <= 1000000000000) or p_amount <> round(p_amount, 6) then
+    -- One expression for everything that is rarely so: plpgsql prepares each anew in every transaction.
+    if p_amount is null or not (p_amount > 0 and p_amount <= 1000000000000) or p_amount <> round(p_amount, 6)
+       or octet_length(p_idempotency_key) not between 1 and 255 or pg_column_size(p_metadata) > 16384
+       or jsonb_typeof(p_metadata) <> 'object' or octet_length(p_description) > 4096 or octet_length(p_agent_id) > 255
+       or current_setting('request.jwt.claims', true) <> '' or current_setting('pgsaas.actor', true) <> ''
+       or current_setting('pgsaas.hot_accounts', true) <> '' then
         perform pgsaas.check_amount(p_amount);
-    end if;
-    if octet_length(p_idempotency_key) not between 1 and 255 or pg_column_size(p_metadata) > 16384
-       or jsonb_typeof(p_metadata) <> 'object' or octet_length(p_description) > 4096
-       or octet_length(p_agent_id) > 255 then
         perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description, p_agent_id);
-    end if;
-    if current_setting('request.jwt.claims', true) <> '' or current_setting('pgsaas.actor', true) <> '' then
         if not pgsaas.may(p_account_id, 'spend') then
             p_account_id := null;
         end if;
-    end if;
-    if current_setting('pgsaas.hot_accounts', true) <> '' then
-        if strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
-            perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
-        end if;
+        perform pgsaas.queue_if_hot(p_account_id);
     end if;
     update pgsaas.account_balances b
        set balance = b.balance - p_amount, head_left = b.head_left - p_amount, seq = b.seq + 1,
-           last_at = greatest(b.last_at, v_now)
+           last_at = greatest(b.last_at, pgsaas.now())
      where b.account_id = p_account_id and b.head_left >= p_amount
-       and b.next_change_at > v_now and b.next_change_at > b.last_at
-    returning b.seq, b.balance, b.last_at, b.head_grant_id,
-        greatest(0, b.balance - b.held + b.overdraft_limit), b.archived_seq > 0,
-        b.balance - b.held < b.low_balance_at and b.balance - b.held + p_amount >= b.low_balance_at
-      into seq, new_balance, v_at, v_grant_id, available, v_is_archived, v_is_low;
+       and b.next_change_at > pgsaas.now() and b.next_change_at > b.last_at
+       and (b.balance - b.held >= b.low_balance_at and b.balance - b.held - p_amount < b.low_balance_at) is not true
+    returning b.seq, b.balance, greatest(0, b.balance - b.held + b.overdraft_limit), b.last_at, b.head_grant_id,
+        b.archived_seq > 0, true, false
+      into seq, new_balance, available, v_at, v_grant_id, v_is_archived, success, replayed;
     if found then
-        if v_is_archived and exists (
-                select from pgsaas.archived_keys k
-                 where k.account_id = p_account_id and k.idempotency_key = p_idempotency_key and k.key_scope = 'd') then
-            success := false;
-        else
+        if v_is_archived then
+            success := not exists (select from pgsaas.archived_keys k where k.account_id = p_account_id
+                                      and k.idempotency_key = p_idempotency_key and k.key_scope = 'd');
+        end if;
+        if success then
             insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id, key_scope,
                 transaction_type, amount, balance_after, agent_id, description, idempotency_key, metadata)
             values (p_account_id, seq, v_at, v_grant_id, p_job_id,
                 case when p_idempotency_key is not null then 'd'::"char" end, 'deduction', -p_amount,
                 new_balance, p_agent_id, p_description, p_idempotency_key, nullif(p_metadata, '{}'))
             on conflict (account_id, idempotency_key, key_scope) where idempotency_key is not null do nothing;
-            success := found;
+            if found then
+                return next;
+                return;
+            end if;
         end if;
-    end if;
-    if success then
-        replayed := false;
-        if v_is_low then
-            perform pgsaas.emit(p_account_id, 'balance.low', v_at,
-                jsonb_build_object('seq', seq, 'balance', new_balance, 'available', available));
-        end if;
-        return next;
-        return;
-    end if;
-    if seq is not null then
         update pgsaas.account_balances b
            set balance = b.balance + p_amount, head_left = b.head_left + p_amount, seq = b.seq - 1
          where b.account_id = p_account_id;

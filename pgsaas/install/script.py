@@ -5,8 +5,8 @@ from __future__ import annotations
 from psycopg import sql
 
 import pgsaas
-from pgsaas.install.bootstrap import is_bootstrapped, settings_script
-from pgsaas.install.load import OWN_TABLES, is_loaded, statements
+from pgsaas.install.loader import OWN_TABLES, is_loaded, statements
+from pgsaas.install.roles import is_bootstrapped, settings_script
 from pgsaas.install.session import Session
 from pgsaas.install.state import applied_migrations
 from pgsaas.install.yoyo_backend import TABLES, in_order, mark_hash

@@ -17,13 +17,6 @@ from pgsaas.resources import Resources, packaged
 from tests.conftest import Database, temporary_database
 from tests.schema.conftest import dump, pgsaas_roles, psql, write
 
-HOST = """
-    create table public.users (id bigint primary key, email text);
-    insert into public.users values (1, 'ann@example.com');
-    create view public.emails as select email from public.users;
-    create function public.hello() returns text language sql return 'hello';
-"""
-
 
 def state(database: Database, resources: Resources | None = None) -> install.Status:
     with install.open_session(database.dsn) as conn:
@@ -189,6 +182,11 @@ def test_an_edited_migration_is_drift(empty: Database, files: Resources) -> None
     path = files.migrations_folder / "0001-installation.sql"
     path.write_text(path.read_text() + "-- an innocent comment\n")
     assert state(empty, files).drifted == ["0001-installation"]
+    said: list[str] = []
+    assert install.migrate(empty.dsn, resources=files, talk=said.append).applied == []
+    assert said == [
+        "warning: 0001-installation was edited after it was applied; it is not applied again"
+    ]
     assert not state(empty, files).current
 
 

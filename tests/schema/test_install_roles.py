@@ -18,6 +18,10 @@ HOSTILE = """
     create table public.users (id bigint primary key, email text);
     create function public.now() returns timestamptz language sql as 'select null::timestamptz';
     create schema auth;
+    alter role landlord set statement_timeout = '100ms';
+    alter role landlord set idle_session_timeout = '100ms';
+    alter role landlord set search_path = public, pg_catalog;
+    alter role landlord set default_transaction_isolation = 'serializable';
     alter default privileges grant execute on functions to public, anon;
     alter default privileges grant all on tables to anon;
     alter default privileges grant all on sequences to anon;

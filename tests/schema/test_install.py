@@ -262,11 +262,27 @@ def test_plain_yoyo_leaves_a_working_database(empty: Database) -> None:
     assert install.migrate(empty.dsn) == install.Migration(False, [], False)
 
 
-def yoyo_apply(database: Database, more: str) -> subprocess.CompletedProcess[str]:
+def test_plain_yoyo_that_died_before_its_last_step_is_finished_by_migrate(
+    empty: Database, files: Resources
+) -> None:
+    with empty.connect() as conn:
+        conn.execute(packaged().roles().text.encode())
+    (files.migrations_folder / "post-apply.py").unlink()
+    done = yoyo_apply(empty, "&schema=pgsaas", files)
+    assert done.returncode == 0, done.stderr
+    assert not state(empty).current
+    assert install.migrate(empty.dsn).loaded
+    assert state(empty).current
+
+
+def yoyo_apply(
+    database: Database, more: str, resources: Resources | None = None
+) -> subprocess.CompletedProcess[str]:
     url = database.dsn.replace("postgresql://", "postgresql+psycopg://") + more
     command = [sys.executable, "-m", "yoyo", "apply", "--batch", "--no-config-file"]
+    folder = (resources or packaged()).migrations_folder
     return subprocess.run(
-        [*command, "--database", url, str(packaged().migrations_folder)],
+        [*command, "--database", url, str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -70,8 +70,11 @@ def migrate(
     files = resources or packaged()
     with open_session(dsn) as conn, installer_lock(conn, talk, wait):
         created = bootstrap(conn, files, adopt_roles=adopt_roles, talk=talk)
-        if force or not status(conn, files).current:
+        found = status(conn, files)
+        if force or not found.current:
             refuse_clock(conn)
+        for key in found.drifted:
+            talk(f"warning: {key} was edited after it was applied; it is not applied again")
         conn.execute(OWN_TABLES.encode())
         applied = apply_pending(dsn, files, talk)
         with as_owner(conn):

@@ -58,6 +58,7 @@ BEGIN = (
     """
 set local role pgsaas_owner;
 set local lock_timeout = '5s';
+set local statement_timeout = 0;
 set local check_function_bodies = on;
 set local search_path = '';
 do $lock$ begin perform pg_catalog.pg_advisory_xact_lock(@key@); end $lock$;

@@ -28,7 +28,7 @@ def migrate_script(
     force: bool = False,
 ) -> str:
     """The script for the state this database is in; a comment when there is nothing to do."""
-    parts = [HEADER, "begin;"]
+    parts = [HEADER, "begin;", "set local search_path = '';", "set local statement_timeout = 0;"]
     if not (ready := is_bootstrapped(conn)):
         parts += settings_script(conn.info.user, adopt_roles=adopt_roles)
         parts.append(resources.roles().text)

@@ -58,6 +58,16 @@ def test_a_data_folder_is_kept_and_found_again(tmp_path: Path) -> None:
         assert value(server, "select n from t") == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes to another user")
+def test_a_data_folder_out_of_reach_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    server = Server(closed / "demo")
+    with pytest.raises(ServerNotStarted, match="cannot reach"):
+        server.start()
+    server.stop()
+
+
 def test_a_setting_that_does_not_exist_is_told_from_the_log() -> None:
     server = Server(settings={"no_such_setting": "1"})
     with pytest.raises(ServerNotStarted, match="no_such_setting"):

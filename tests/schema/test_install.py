@@ -17,13 +17,6 @@ from pgsaas.resources import Resources, packaged
 from tests.conftest import Database, temporary_database
 from tests.schema.conftest import dump, pgsaas_roles, psql, write
 
-HOST = """
-    create table public.users (id bigint primary key, email text);
-    insert into public.users values (1, 'ann@example.com');
-    create view public.emails as select email from public.users;
-    create function public.hello() returns text language sql return 'hello';
-"""
-
 
 def state(database: Database, resources: Resources | None = None) -> install.Status:
     with install.open_session(database.dsn) as conn:
@@ -189,6 +182,11 @@ def test_an_edited_migration_is_drift(empty: Database, files: Resources) -> None
     path = files.migrations_folder / "0001-installation.sql"
     path.write_text(path.read_text() + "-- an innocent comment\n")
     assert state(empty, files).drifted == ["0001-installation"]
+    said: list[str] = []
+    assert install.migrate(empty.dsn, resources=files, talk=said.append).applied == []
+    assert said == [
+        "warning: 0001-installation was edited after it was applied; it is not applied again"
+    ]
     assert not state(empty, files).current
 
 
@@ -264,11 +262,27 @@ def test_plain_yoyo_leaves_a_working_database(empty: Database) -> None:
     assert install.migrate(empty.dsn) == install.Migration(False, [], False)
 
 
-def yoyo_apply(database: Database, more: str) -> subprocess.CompletedProcess[str]:
+def test_plain_yoyo_that_died_before_its_last_step_is_finished_by_migrate(
+    empty: Database, files: Resources
+) -> None:
+    with empty.connect() as conn:
+        conn.execute(packaged().roles().text.encode())
+    (files.migrations_folder / "post-apply.py").unlink()
+    done = yoyo_apply(empty, "&schema=pgsaas", files)
+    assert done.returncode == 0, done.stderr
+    assert not state(empty).current
+    assert install.migrate(empty.dsn).loaded
+    assert state(empty).current
+
+
+def yoyo_apply(
+    database: Database, more: str, resources: Resources | None = None
+) -> subprocess.CompletedProcess[str]:
     url = database.dsn.replace("postgresql://", "postgresql+psycopg://") + more
     command = [sys.executable, "-m", "yoyo", "apply", "--batch", "--no-config-file"]
+    folder = (resources or packaged()).migrations_folder
     return subprocess.run(
-        [*command, "--database", url, str(packaged().migrations_folder)],
+        [*command, "--database", url, str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -94,8 +94,8 @@ def install_killed_and_again(bare: Server, after: int, text: str) -> None:
 def test_an_install_killed_between_two_statements_is_finished_by_the_next(bare: Server) -> None:
     statements, text = expected(bare)
     assert statements > 30
-    step = max(1, statements // 24)
-    for after in {*range(0, statements, step), *range(statements - 6, statements)}:
+    step = max(1, statements // 12)
+    for after in {*range(0, statements, step), *range(statements - 4, statements)}:
         install_killed_and_again(bare, after, text)
 
 
@@ -108,21 +108,35 @@ def test_an_install_killed_after_any_statement_is_finished_by_the_next(bare: Ser
     print(f"killed after each of {statements} statements")
 
 
+def uninstall_killed_and_again(bare: Server, after: int) -> bool:
+    """Whether it was killed; False when it has fewer statements."""
+    with temporary_database(bare) as database:
+        install.migrate(database.dsn)
+        with pytest.MonkeyPatch.context() as patch:
+            killer = Killer(patch, after)
+            with contextlib.suppress(KilledError, psycopg.OperationalError):
+                install.uninstall(database.dsn)
+        gc.collect()
+        install.uninstall(database.dsn)
+        assert pgsaas_roles(bare) == [], after
+        with database.connect() as conn:
+            assert conn.execute("select to_regnamespace('pgsaas')").fetchone() == (None,)
+    return killer.dead
+
+
+def test_an_uninstall_killed_between_two_statements_is_finished_by_the_next(
+    bare: Server,
+) -> None:
+    after = 0
+    while uninstall_killed_and_again(bare, after):
+        after += 4
+    assert after > 20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_an_uninstall_killed_after_any_statement_is_finished_by_the_next(bare: Server) -> None:
     after = 0
-    while True:
-        with temporary_database(bare) as database:
-            install.migrate(database.dsn)
-            with pytest.MonkeyPatch.context() as patch:
-                killer = Killer(patch, after)
-                with contextlib.suppress(KilledError, psycopg.OperationalError):
-                    install.uninstall(database.dsn)
-            gc.collect()
-            install.uninstall(database.dsn)
-            assert pgsaas_roles(bare) == [], after
-            with database.connect() as conn:
-                assert conn.execute("select to_regnamespace('pgsaas')").fetchone() == (None,)
-        if not killer.dead:
-            break
+    while uninstall_killed_and_again(bare, after):
         after += 1
-    assert after > 10
+    print(f"killed after each of {after} statements")

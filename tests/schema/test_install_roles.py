@@ -18,6 +18,10 @@ HOSTILE = """
     create table public.users (id bigint primary key, email text);
     create function public.now() returns timestamptz language sql as 'select null::timestamptz';
     create schema auth;
+    alter role landlord set statement_timeout = '100ms';
+    alter role landlord set idle_session_timeout = '100ms';
+    alter role landlord set search_path = public, pg_catalog;
+    alter role landlord set default_transaction_isolation = 'serializable';
     alter default privileges grant execute on functions to public, anon;
     alter default privileges grant all on tables to anon;
     alter default privileges grant all on sequences to anon;
@@ -140,3 +144,16 @@ def test_the_printed_script_of_a_migrate_works_for_that_owner(landlord: Database
     psql(landlord, script, user="landlord")
     _installed_and_closed(landlord)
     assert install.migrate(dsn) == install.Migration(False, [], False)
+
+
+def test_an_installing_session_takes_no_setting_of_its_role(landlord: Database) -> None:
+    wanted = {
+        "search_path": '""',
+        "statement_timeout": "0",
+        "idle_session_timeout": "0",
+        "default_transaction_isolation": "read committed",
+        "client_encoding": "UTF8",
+    }
+    with install.open_session(landlord.dsn_as("landlord")) as session:
+        for name, value in wanted.items():
+            assert session.execute(f"show {name}".encode()).fetchone() == (value,)

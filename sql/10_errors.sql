@@ -62,7 +62,7 @@ end $$;
 comment on function pgsaas.check_reason(text) is 'Raises 22023 unless a reason was given.';
 
 create or replace function pgsaas.raise_key_conflict(p_key text) returns void
-language plpgsql immutable parallel safe
+language plpgsql volatile parallel safe
 as $$
 begin
     raise exception 'idempotency key "%" was used for another request', p_key
@@ -72,7 +72,7 @@ end $$;
 comment on function pgsaas.raise_key_conflict(text) is 'Raises PT409.';
 
 create or replace function pgsaas.raise_not_found(p_what text) returns void
-language plpgsql immutable parallel safe
+language plpgsql volatile parallel safe
 as $$
 begin
     raise exception 'no such %', p_what using errcode = 'PT404';

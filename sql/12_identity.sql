@@ -103,7 +103,7 @@ declare
     v_own uuid;
 begin
     if v_user_id is null then
-        return '{}';
+        return array[]::uuid[];
     end if;
     select x.account_id into v_own
       from pgsaas.account_external_ids x join pgsaas.settings s on s.identity_realm = x.realm

@@ -81,7 +81,7 @@ as $$
 declare
     v_grants pgsaas.credit_grants[];
 begin
-    select array_agg(x order by x.grant_id) into v_grants from (
+    select array_agg(x::pgsaas.credit_grants order by x.grant_id) into v_grants from (
         select * from pgsaas.credit_grants g where g.account_id = p_b.account_id and g.is_open
         union all
         select * from pgsaas.credit_grants g where g.account_id = p_b.account_id and g.is_pending

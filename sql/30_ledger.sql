@@ -199,7 +199,7 @@ language plpgsql immutable parallel safe
 as $$
 begin
     if jsonb_array_length(p_allocations) = 1 and p_allocations -> 0 ->> 0 <> '0' then
-        p_row.grant_id := p_allocations -> 0 ->> 0;
+        p_row.grant_id := (p_allocations -> 0 ->> 0)::bigint;
     else
         p_row.allocations := p_allocations;
     end if;

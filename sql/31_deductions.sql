@@ -205,7 +205,7 @@ as $$
 declare
     v_now timestamptz := pgsaas.now();
     v_n integer := cardinality(p_account_ids);
-    v_denied uuid[] := '{}';
+    v_denied uuid[] := array[]::uuid[];
     v_ords bigint[];
     v_balances numeric[];
     v_availables numeric[];

@@ -51,8 +51,8 @@ declare
     v_pays numeric;
     v_grant pgsaas.credit_grants;
     v_child pgsaas.credit_grants;
-    v_out jsonb := '[]';
-    v_in jsonb := '[]';
+    v_out jsonb := jsonb_build_array();
+    v_in jsonb := jsonb_build_array();
     v_row pgsaas.credit_transactions;
 begin
     perform pgsaas.check_amount(p_amount);

@@ -10,7 +10,6 @@ language plpgsql stable
 as $$
 declare
     v_plan record;
-    v_head pgsaas.credit_grants;
 begin
     if p_b.next_change_at > pgsaas.now() then
         return p_b;

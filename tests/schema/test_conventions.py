@@ -17,7 +17,9 @@ def names(conn: Conn, query: str) -> list[str]:
 
 
 def test_every_function_says_what_it_promises(tx: Conn) -> None:
-    silent = f"select proname from pg_proc p where {OWN} and obj_description(oid, 'pg_proc') is null"
+    silent = (
+        f"select proname from pg_proc p where {OWN} and obj_description(oid, 'pg_proc') is null"
+    )
     assert names(tx, silent) == []
 
 

@@ -1,0 +1,63 @@
+"""pgsaas attach, detach and expose: how an application's own tables and calls meet pgsaas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pgsaas.call import call
+from pgsaas.cli.arguments import given
+from pgsaas.cli.output import Output, pass_output, shared_options
+from pgsaas.cli.progress import progress
+from pgsaas.cli.session import open_ledger
+
+STEP = 10_000
+
+
+@click.command()
+@shared_options
+@click.argument("table")
+@click.option("--id", metavar="COLUMN", help="Its unique id: uuid, bigint or text (default: id).")
+@click.option("--email", metavar="COLUMN", help="A column to keep as the address.")
+@pass_output
+def attach(output: Output, /, table: str, **options: Any) -> None:
+    """Give every row of a TABLE of users an account, now and at each sign-up.
+
+    TABLE is named as in SQL, such as public.users. Existing rows get theirs in steps of 10,000,
+    each a transaction of its own: interrupted, it goes on where it was.
+    """
+    attached = 0
+    with open_ledger(output) as conn, progress("attaching") as advance:
+        while True:
+            done = call(conn, "attach_users", table=table, **given(**options), limit=STEP)[0]
+            attached += done["attached"]
+            advance(attached, attached + done["remaining"])
+            if not done["remaining"]:
+                break
+    output.data(
+        {"realm": done["realm"], "attached": attached},
+        f"{done['realm']} is attached: {attached:,} new account{'' if attached == 1 else 's'}",
+    )
+
+
+@click.command()
+@shared_options
+@click.argument("table")
+@pass_output
+def detach(output: Output, table: str) -> None:
+    """Give new rows of a TABLE no account any more; the accounts there are stay."""
+    with open_ledger(output) as conn:
+        detached = call(conn, "detach_users", table=table)[0]["detach_users"]
+    output.data({"detached": detached}, "detached" if detached else "it was not attached")
+
+
+@click.command()
+@shared_options
+@click.option("--schema", metavar="NAME", help="Where to write them (default: public).")
+@pass_output
+def expose(output: Output, /, **options: Any) -> None:
+    """Write wrappers with older, unqualified names for an application that calls them."""
+    with open_ledger(output) as conn:
+        written = [row["expose"] for row in call(conn, "expose", **given(**options))]
+    output.data({"functions": written}, *written)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
+from psycopg import errors as pg
 
 from pgsaas.call import call
 from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
 from pgsaas.cli.session import open_ledger
+from pgsaas.errors import NotFound, one_line
 
 STEP = 10_000
+
+
+@contextmanager
+def _known_table() -> Iterator[None]:
+    try:
+        yield
+    except (pg.UndefinedTable, pg.InvalidSchemaName, pg.InvalidName) as error:
+        raise NotFound(
+            f"{one_line(error)}: name a table as in SQL, such as public.users"
+        ) from error
 
 
 @click.command()
@@ -28,7 +42,7 @@ def attach(output: Output, /, table: str, **options: Any) -> None:
     each a transaction of its own: interrupted, it goes on where it was.
     """
     attached = 0
-    with open_ledger(output) as conn, progress("attaching") as advance:
+    with open_ledger(output) as conn, _known_table(), progress("attaching") as advance:
         while True:
             done = call(conn, "attach_users", table=table, **given(**options), limit=STEP)[0]
             attached += done["attached"]
@@ -47,7 +61,7 @@ def attach(output: Output, /, table: str, **options: Any) -> None:
 @pass_output
 def detach(output: Output, table: str) -> None:
     """Give new rows of a TABLE no account any more; the accounts there are stay."""
-    with open_ledger(output) as conn:
+    with open_ledger(output) as conn, _known_table():
         detached = call(conn, "detach_users", table=table)[0]["detach_users"]
     output.data({"detached": detached}, "detached" if detached else "it was not attached")
 

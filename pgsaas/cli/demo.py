@@ -19,6 +19,7 @@ from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.table import columns_of, plain
 from pgsaas.demo.folder import MARK, default_folder, has_data, occupied
 from pgsaas.demo.play import DATABASE, Played, install_into, play
+from pgsaas.demo.trace import expected_charges, read_trace
 from pgsaas.embedded import Server
 from pgsaas.errors import PgsaasError
 
@@ -66,13 +67,15 @@ def demo(
     if open_psql:
         return _psql(kept)
     told = trace is None
+    asked = None if trace is None else read_trace(trace, limit)  # before anything is started
     with _ended_by_signal(), occupied(kept, fresh=told), Server(kept, durable=not told) as server:
-        if trace is None:
+        if trace is None or asked is None:
             address = install_into(server, DATABASE, fresh=True)
             failed = _tell(output, address)
         else:
             address = install_into(server, "trace", fresh=False)
-            failed = replay_file(output, address, trace, accounts, connections, limit)
+            expected = expected_charges(trace, accounts, limit)
+            failed = replay_file(output, address, asked, expected, connections)
         (kept / MARK).write_text(DATABASE if told else "trace")
         again = _command() + (f" --folder {folder}" if folder else "")
         output.talk(f"\nLook around in it with psql:  {again} --psql")

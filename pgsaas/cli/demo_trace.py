@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from decimal import Decimal
 
 import psycopg
 
@@ -12,15 +12,16 @@ from pgsaas.cli.progress import progress
 from pgsaas.cli.session import prepare
 from pgsaas.cli.table import plain
 from pgsaas.demo.replay import Run, ledger_charges, open_accounts, replay
-from pgsaas.demo.trace import expected_charges, read_trace
+from pgsaas.demo.trace import Trace
 
 
 def replay_file(
-    output: Output, address: str, path: Path, accounts: int, connections: int, limit: int | None
+    output: Output, address: str, trace: Trace, expected: list[Decimal], connections: int
 ) -> bool:
-    """Charge the file twice, the second time with the same keys; whether anything differs."""
-    trace = read_trace(path, limit)
-    expected = expected_charges(path, accounts, limit)
+    """Charge a trace twice, the second time with the same keys; whether anything differs.
+
+    `expected` is what each account must have been charged then.
+    """
     runs: list[Run] = []
     with psycopg.connect(address, autocommit=True) as conn:
         prepare(conn)
@@ -53,13 +54,13 @@ def replay_file(
     output.data(
         {
             "requests": len(trace.requests),
-            "accounts": accounts,
+            "accounts": len(expected),
             "expected_credits": sum(expected),
             "ledger_credits": sum(charged),
             "runs": [_run_as_data(run) for run in runs],
             "differences": differing,
         },
-        f"by the file:    {plain(sum(expected))} credits over {accounts} accounts",
+        f"by the file:    {plain(sum(expected))} credits over {len(expected)} accounts",
         f"by the ledger:  {plain(sum(charged))} credits"
         + ("" if differing else ", equal for every account; verify found nothing"),
     )

@@ -31,7 +31,7 @@ def install_into(server: Server, database: str, *, fresh: bool) -> str:
     with psycopg.connect(server.url(), autocommit=True) as conn:
         if fresh:
             conn.execute(f"drop database if exists {database} with (force)".encode())
-        there = conn.execute("select from pg_catalog.pg_database where datname = %s", [database])
+        there = conn.execute("select 1 from pg_catalog.pg_database where datname = %s", [database])
         if not there.fetchone():
             conn.execute(f"create database {database}".encode())
     install.migrate(server.url(database), test_mode=True, adopt_roles=True)

@@ -63,7 +63,7 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
 def _price(line: str, where: str) -> Decimal:
     cells = line.split(",")
     if len(cells) != len(HEADER):
-        raise InvalidValue(f"{where}: {len(cells)} columns instead of {len(HEADER)}")
+        raise InvalidValue(f"{where}: {len(HEADER)} columns are needed, this line has {len(cells)}")
     try:
         datetime.fromisoformat(cells[0])
     except ValueError:

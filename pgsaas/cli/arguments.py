@@ -36,10 +36,8 @@ def to_moment(
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def to_object(
-    context: click.Context, parameter: click.Parameter, text: str | None
-) -> dict[str, Any] | None:
-    """A JSON object."""
+def to_object(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """A JSON object, as written: the database reads its numbers exactly."""
     if text is None:
         return None
     try:
@@ -48,7 +46,7 @@ def to_object(
         found = None
     if not isinstance(found, dict):
         raise click.BadParameter(f'{text!r} is no JSON object, such as {{"model": "large"}}')
-    return found
+    return text
 
 
 account = click.argument("account")

@@ -17,7 +17,7 @@ from pgsaas.cli.session import find_account, open_ledger
 from pgsaas.cli.table import as_json
 from pgsaas.install.session import Session
 
-LISTED = ("account_id", "kind", "external_id", "email", "name", "state", "balance", "available")
+LISTED = ("account_id", "kind", "external_id", "email", "name", "state", "available")
 SHOWN = ("account_id", "kind", "name", "email", "realm", "external_id", "state", "created_at")
 BALANCE = (
     "balance",

@@ -36,10 +36,11 @@ def _known_table() -> Iterator[None]:
 @click.option("--email", metavar="COLUMN", help="A column to keep as the address.")
 @pass_output
 def attach(output: Output, /, table: str, **options: Any) -> None:
-    """Give every row of a TABLE of users an account, now and at each sign-up.
+    """Give every row of a users TABLE an account.
 
-    TABLE is named as in SQL, such as public.users. Existing rows get theirs in steps of 10,000,
-    each a transaction of its own: interrupted, it goes on where it was.
+    Now, and from now on at each sign-up. TABLE is named as in SQL, such as public.users. Rows
+    that are there get theirs in steps of 10,000, each a transaction of its own: interrupted, it
+    goes on where it was.
     """
     attached = 0
     with open_ledger(output) as conn, _known_table(), progress("attaching") as advance:
@@ -60,7 +61,10 @@ def attach(output: Output, /, table: str, **options: Any) -> None:
 @click.argument("table")
 @pass_output
 def detach(output: Output, table: str) -> None:
-    """Give new rows of a TABLE no account any more; the accounts there are stay."""
+    """Stop giving new rows of a TABLE an account.
+
+    The accounts that are there stay.
+    """
     with open_ledger(output) as conn, _known_table():
         detached = call(conn, "detach_users", table=table)[0]["detach_users"]
     output.data({"detached": detached}, "detached" if detached else "it was not attached")
@@ -71,7 +75,11 @@ def detach(output: Output, table: str) -> None:
 @click.option("--schema", metavar="NAME", help="Where to write them (default: public).")
 @pass_output
 def expose(output: Output, /, **options: Any) -> None:
-    """Write wrappers with older, unqualified names for an application that calls them."""
+    """Write wrappers with older names into a schema.
+
+    For applications that call deduct_credits(p_user_id, …) and add_credits(p_user_id, …)
+    unqualified. The backend's role may execute them, nobody else.
+    """
     with open_ledger(output) as conn:
         written = [row["expose"] for row in call(conn, "expose", **given(**options))]
     output.data({"functions": written}, *written)

@@ -93,7 +93,10 @@ def deduct(output: Output, /, account: str, amount: Decimal, **options: Any) -> 
 @arguments.repeatable
 @pass_output
 def refund(output: Output, /, account: str, **options: Any) -> int:
-    """Give back what the deduction or capture in ROW took, or AMOUNT of it."""
+    """Give back what the charge in ROW took.
+
+    ROW is that of a deduction or capture; AMOUNT gives back a part of it.
+    """
     return move(output, "refund_credits", f"refunded row {options['seq']}", account, **options)
 
 
@@ -106,9 +109,9 @@ def refund(output: Output, /, account: str, **options: Any) -> int:
 @arguments.repeatable
 @pass_output
 def revoke(output: Output, /, account: str, **options: Any) -> int:
-    """Take GRANT back, or AMOUNT of it, even where it is spent.
+    """Take GRANT back, even where it is spent.
 
-    What is spent is taken from other credits, then owed.
+    Or AMOUNT of it. What is spent is taken from other credits, then owed.
     """
     return move(output, "revoke_grant", f"revoked grant {options['grant_id']}", account, **options)
 
@@ -136,7 +139,10 @@ def adjust(output: Output, /, account: str, amount: Decimal, **options: Any) -> 
 @arguments.repeatable
 @pass_output
 def transfer(output: Output, /, giver: str, taker: str, amount: Decimal, **options: Any) -> int:
-    """Move purchased and bonus credits between accounts of one organization."""
+    """Move credits between accounts of one organization.
+
+    Purchased and bonus credits only, and purchases not before 14 days.
+    """
     with open_ledger(output) as conn:
         ends = {"from": find_account(conn, giver), "to": find_account(conn, taker)}
         answer = call(conn, "transfer_credits", **ends, amount=amount, **given(**options))[0]

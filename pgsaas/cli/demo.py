@@ -16,7 +16,7 @@ import click
 
 from pgsaas.cli.demo_trace import replay_file
 from pgsaas.cli.output import Output, pass_output, shared_options
-from pgsaas.cli.table import columns_of, plain
+from pgsaas.cli.table import columns_of, plain, print_line
 from pgsaas.demo.folder import MARK, default_folder, has_data, occupied
 from pgsaas.demo.play import DATABASE, Played, install_into, play
 from pgsaas.demo.trace import expected_charges, read_trace
@@ -54,7 +54,7 @@ def demo(
     limit: int | None,
     folder: Path | None,
 ) -> int:
-    """See what pgsaas does, beside a small application, on a PostgreSQL of its own.
+    """Tell how pgsaas works, on a PostgreSQL of its own.
 
     With --trace it charges real requests, 1 credit per 1,000 prompt tokens and 2 per 1,000
     completion tokens, request i to account i modulo --accounts, and compares the ledger with
@@ -106,16 +106,15 @@ def _tell(output: Output, address: str) -> bool:
 
 def _print_step(number: int, says: str, played: list[Played]) -> None:
     arrow = "\u2192" if "utf" in (sys.stdout.encoding or "").lower() else "->"
-    _print("")
-    for index, line in enumerate(says.splitlines()):
-        _print(f"{number:>2}. {line}" if index == 0 else f"    {line}", "bold")
+    click.echo()
+    print_line(f"{number:>2}. " + says.replace("\n", "\n    "), "bold")
     for each in played:
-        _print("    " + f"{each.sql};".replace("\n", "\n    "), "dim")
+        print_line("    " + f"{each.sql};".replace("\n", "\n    "), "dim")
         if each.refusal:
-            _print(f"      {arrow} ERROR: {each.refusal}", "red")
+            print_line(f"      {arrow} ERROR: {each.refusal}", "red")
         elif each.rows is not None:
             for index, line in enumerate(_lines(each.rows)):
-                _print(f"      {' ' * len(arrow) if index else arrow} {line}", "green")
+                print_line(f"      {' ' * len(arrow) if index else arrow} {line}", "green")
 
 
 def _lines(rows: list[dict[str, Any]]) -> list[str]:
@@ -124,18 +123,6 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
     if len(rows) == 1:
         return [", ".join(f"{name} {plain(value) or 'null'}" for name, value in rows[0].items())]
     return columns_of(rows, list(rows[0]))
-
-
-def _print(text: str, style: str | None = None) -> None:
-    if sys.stdout.isatty():
-        try:
-            from rich.console import Console
-        except ImportError:
-            pass
-        else:
-            Console(highlight=False).print(text, style=style, markup=False, soft_wrap=True)
-            return
-    click.echo(text)
 
 
 def _wait(output: Output, address: str) -> None:

@@ -69,7 +69,10 @@ def history(
 @click.argument("seq", type=int, metavar="ROW")
 @pass_output
 def explain(output: Output, account: str, seq: int) -> None:
-    """Show which credits the deduction or capture in ROW burned, and what came back."""
+    """Show which credits the charge in ROW burned.
+
+    And how much of each part was refunded since.
+    """
     with open_ledger(output) as conn:
         account_id = find_account(conn, account)
         parts = call(conn, "explain_deduction", account_id=account_id, seq=seq)

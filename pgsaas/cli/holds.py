@@ -33,7 +33,10 @@ def _call(output: Output, function: str, account: str, options: dict[str, Any]) 
 @arguments.repeatable
 @pass_output
 def hold(output: Output, /, account: str, amount: Decimal, **options: Any) -> int:
-    """Reserve AMOUNT for running work; it comes back by itself when its time is over."""
+    """Reserve AMOUNT for running work.
+
+    It comes back by itself when its time is over.
+    """
     answer = _call(output, "hold_credits", account, {"amount": amount, **options})
     until = plain(answer["expires_at"])
     said = f"hold {answer['hold_id']} keeps {plain(amount)} until {until}"

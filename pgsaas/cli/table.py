@@ -66,22 +66,25 @@ def is_number(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
-    """A table on stdout: drawn by rich on a terminal, plain aligned text otherwise."""
+    """Aligned columns on stdout, the heading bold on a terminal.
+
+    Lines that are too long are wrapped by the terminal, so that nothing is cut and an id can be
+    copied in one piece.
+    """
+    heading, *lines = columns_of(rows, names)
+    print_line(heading, "bold")
+    for line in lines:
+        print(line)
+
+
+def print_line(text: str, style: str) -> None:
+    """One line on stdout, in a style where there is a terminal and rich is installed."""
     if sys.stdout.isatty():
         try:
             from rich.console import Console
-            from rich.table import Table
-            from rich.text import Text
         except ImportError:
             pass
         else:
-            table = Table(box=None, header_style="bold", pad_edge=False)
-            for name in names:
-                justify = "right" if is_number(rows, name) else "left"
-                table.add_column(name.replace("_", " "), justify=justify, overflow="fold")  # type: ignore[arg-type]
-            for row in rows:
-                table.add_row(*(Text(plain(row.get(name))) for name in names))
-            Console(highlight=False).print(table)
+            Console(highlight=False).print(text, style=style, markup=False, soft_wrap=True)
             return
-    for line in columns_of(rows, names):
-        print(line)
+    print(text)

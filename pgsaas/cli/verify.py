@@ -16,7 +16,10 @@ from pgsaas.cli.table import plain
 @click.argument("account", required=False)
 @pass_output
 def verify(output: Output, account: str | None) -> int:
-    """Recompute every balance, or that of ACCOUNT; exit 1 if anything does not add up."""
+    """Recompute every balance, or that of ACCOUNT.
+
+    Prints a line per violation and exits 1 if anything does not add up.
+    """
     with open_ledger(output) as conn:
         conn.isolation_level = IsolationLevel.REPEATABLE_READ  # one snapshot for all that is said
         conn.read_only = True

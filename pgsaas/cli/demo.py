@@ -1,27 +1,12 @@
-"""pgsaas demo: the story, the replay of a trace, and psql on what they left."""
+"""pgsaas demo."""
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 
-from pgsaas.cli.demo_trace import replay_file
 from pgsaas.cli.output import Output, pass_output, shared_options
-from pgsaas.cli.table import columns_of, plain, print_line
-from pgsaas.demo.folder import MARK, default_folder, has_data, occupied
-from pgsaas.demo.play import DATABASE, Played, install_into, play
-from pgsaas.demo.trace import expected_charges, read_trace
-from pgsaas.embedded import Server
-from pgsaas.errors import PgsaasError
 
 
 @click.command()
@@ -63,111 +48,19 @@ def demo(
     """
     if open_psql and (keep or trace):
         raise click.UsageError("--psql stands alone")
-    kept = (folder or default_folder()).absolute()
+    from pgsaas.cli import demo_run  # it starts PostgreSQL, as not every system can
+
     if open_psql:
-        return _psql(kept)
-    told = trace is None
-    asked = None if trace is None else read_trace(trace, limit)  # before anything is started
-    with _ended_by_signal(), occupied(kept, fresh=told), Server(kept, durable=not told) as server:
-        if trace is None or asked is None:
-            address = install_into(server, DATABASE, fresh=True)
-            failed = _tell(output, address)
-        else:
-            address = install_into(server, "trace", fresh=False)
-            expected = expected_charges(trace, accounts, limit)
-            failed = replay_file(output, address, asked, expected, connections)
-        (kept / MARK).write_text(DATABASE if told else "trace")
-        again = _command() + (f" --folder {folder}" if folder else "")
-        output.talk(f"\nLook around in it with psql:  {again} --psql")
-        if keep:
-            _wait(output, address)
-    return 1 if failed else 0
-
-
-def _tell(output: Output, address: str) -> bool:
-    """Play the story and print it; whether the ledger did not verify."""
-    told, violations = [], 0
-    for number, (step, played) in enumerate(play(address), start=1):
-        if not output.as_json:
-            _print_step(number, step.says, played)
-        told.append(
-            {
-                "says": " ".join(step.says.split()),
-                "statements": [
-                    {"sql": each.sql, "rows": each.rows, "refusal": each.refusal} for each in played
-                ],
-            }
-        )
-        if "verify_ledger" in played[-1].sql:
-            violations = len(played[-1].rows or [])
-    output.data({"steps": told, "violations": violations})
-    return violations > 0
-
-
-def _print_step(number: int, says: str, played: list[Played]) -> None:
-    arrow = "\u2192" if "utf" in (sys.stdout.encoding or "").lower() else "->"
-    click.echo()
-    print_line(f"{number:>2}. " + says.replace("\n", "\n    "), "bold")
-    for each in played:
-        print_line("    " + f"{each.sql};".replace("\n", "\n    "), "dim")
-        if each.refusal:
-            print_line(f"      {arrow} ERROR: {each.refusal}", "red")
-        elif each.rows is not None:
-            for index, line in enumerate(_lines(each.rows)):
-                print_line(f"      {' ' * len(arrow) if index else arrow} {line}", "green")
-
-
-def _lines(rows: list[dict[str, Any]]) -> list[str]:
-    if not rows:
-        return ["no rows"]
-    if len(rows) == 1:
-        return [", ".join(f"{name} {plain(value) or 'null'}" for name, value in rows[0].items())]
-    return columns_of(rows, list(rows[0]))
-
-
-def _wait(output: Output, address: str) -> None:
-    output.talk(f'The server runs until Ctrl-C:  psql "{address}"')
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        output.talk("stopped")
-
-
-def _psql(folder: Path) -> int:
-    if not has_data(folder):
-        raise PgsaasError(f"no demo was played in {folder}: run `{_command()}` first")
-    with _ended_by_signal(), occupied(folder, fresh=False), Server(folder, durable=True) as server:
-        bundled = server.bindir / "psql"
-        program = str(bundled) if bundled.exists() else shutil.which("psql")
-        if program is None:
-            raise PgsaasError("there is no psql: install the client of PostgreSQL")
-        database = (folder / MARK).read_text().strip() or DATABASE
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for psql
-        try:
-            psql = subprocess.Popen([program, server.url(database)], preexec_fn=_listen)
-            return psql.wait()
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-
-def _listen() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _command() -> str:
-    """How to call this again, from where the user is."""
-    program = Path(sys.argv[0]).absolute()
-    if program.name == "pgsaas" and program.is_relative_to(Path.cwd()):
-        return f"{program.relative_to(Path.cwd())} demo"
-    return "pgsaas demo"
-
-
-@contextmanager
-def _ended_by_signal() -> Iterator[None]:
-    """Stop the server also when we are asked to end."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return demo_run.open_psql(folder)
+    if trace is None:
+        return 0 if demo_run.tell(output, folder, keep=keep) else 1
+    good = demo_run.replay(
+        output,
+        folder,
+        trace,
+        accounts=accounts,
+        connections=connections,
+        limit=limit,
+        keep=keep,
+    )
+    return 0 if good else 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from pgsaas.cli import demo_run
 from pgsaas.demo.trace import expected_charges, read_trace
 from pgsaas.errors import InvalidValue
 from tests.cli.conftest import Shell
@@ -66,7 +66,7 @@ def test_a_difference_is_named_and_exits_1(
         first, *others = expected_charges(path, accounts, limit)
         return [first + Decimal("0.001"), *others]
 
-    monkeypatch.setattr(sys.modules["pgsaas.cli.demo"], "expected_charges", one_too_much)
+    monkeypatch.setattr(demo_run, "expected_charges", one_too_much)
     differs = shell("demo", "--trace", str(trace), "--accounts", "3", "--folder", str(folder))
     assert differs.code == 1
     assert "pgsaas: account 0: the ledger has 3012.286, the file 3012.287\n" in differs.err

@@ -25,7 +25,8 @@ def replay_file(
     runs: list[Run] = []
     with psycopg.connect(address, autocommit=True) as conn:
         prepare(conn)
-        ids = open_accounts(conn, trace, expected)
+        with progress("opening accounts") as advance:
+            ids = open_accounts(conn, trace, expected, advance)
         for title in ("charging", "the same again"):
             with progress(title) as advance:
                 runs.append(

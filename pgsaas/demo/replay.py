@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -17,7 +17,9 @@ import psycopg
 from pgsaas.call import call
 from pgsaas.demo.trace import Request, Trace
 
-Connect = Callable[[], psycopg.Connection[Any]]
+Connect: TypeAlias = Callable[[], psycopg.Connection[Any]]
+#: Takes what is done and how much there is in all.
+Advance: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -39,7 +41,7 @@ class Run:
 
 
 def open_accounts(
-    conn: psycopg.Connection[Any], trace: Trace, needed: Sequence[Decimal]
+    conn: psycopg.Connection[Any], trace: Trace, needed: Sequence[Decimal], advance: Advance
 ) -> list[UUID]:
     """An account per sum, with at least that much purchased, in whole hundreds."""
     found = []
@@ -58,6 +60,7 @@ def open_accounts(
             idempotency_key=name,
         )
         found.append(account_id)
+        advance(len(found), len(needed))
     return found
 
 
@@ -66,7 +69,7 @@ def replay(
     trace: Trace,
     accounts: Sequence[UUID],
     connections: int,
-    advance: Callable[[int, int], None],
+    advance: Advance,
 ) -> Run:
     """Charge request i to account i mod n, each in a transaction of its own.
 

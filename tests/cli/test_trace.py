@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pgsaas.call import call
 from pgsaas.cli import demo_run
+from pgsaas.demo import replay
 from pgsaas.demo.trace import expected_charges, read_trace
-from pgsaas.errors import InvalidValue
+from pgsaas.errors import InvalidValue, NoDatabase
 from tests.cli.conftest import Shell
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -70,6 +73,28 @@ def test_a_difference_is_named_and_exits_1(
     differs = shell("demo", "--trace", str(trace), "--accounts", "3", "--folder", str(folder))
     assert differs.code == 1
     assert "pgsaas: account 0: the ledger has 3012.286, the file 3012.287\n" in differs.err
+
+
+def test_an_interrupted_run_is_finished_by_the_next_one(
+    shell: Shell, folder: Path, trace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def call_twice(conn: Any, function: str, **arguments: Any) -> list[dict[str, Any]]:
+        nonlocal calls
+        calls += function == "deduct_credits"
+        if calls > 2:
+            raise NoDatabase("the cable is out")
+        return call(conn, function, **arguments)
+
+    command = ("demo", "--trace", str(trace), "--accounts", "3", "--folder", str(folder))
+    with monkeypatch.context() as patched:
+        patched.setattr(replay, "call", call_twice)
+        broken = shell(*command, "--connections", "1")
+    assert (broken.code, broken.err) == (4, "pgsaas: the cable is out\n")
+    done = shell.json(*command)
+    assert (done["runs"][0]["charged"], done["runs"][0]["replayed"]) == (4, 2)
+    assert done["ledger_credits"] == 3015.647
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def _known_table() -> Iterator[None]:
         yield
     except (pg.UndefinedTable, pg.InvalidSchemaName, pg.InvalidName) as error:
         raise NotFound(
-            f"{one_line(error)}: name a table as in SQL, such as public.users"
+            f"{one_line(error)}: name it with its schema, such as public.users"
         ) from error
 
 
@@ -38,9 +38,9 @@ def _known_table() -> Iterator[None]:
 def attach(output: Output, /, table: str, **options: Any) -> None:
     """Give every row of a users TABLE an account.
 
-    Now, and from now on at each sign-up. TABLE is named as in SQL, such as public.users. Rows
-    that are there get theirs in steps of 10,000, each a transaction of its own: interrupted, it
-    goes on where it was.
+    Now, and from now on at each sign-up. TABLE is named with its schema, such as public.users.
+    Rows that are there get theirs in steps of 10,000, each a transaction of its own:
+    interrupted, it goes on where it was.
     """
     attached = 0
     with open_ledger(output) as conn, _known_table(), progress("attaching") as advance:

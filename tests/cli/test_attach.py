@@ -9,37 +9,38 @@ from tests.conftest import Conn
 def test_a_users_table_is_attached_once(shell: Shell, users: Conn) -> None:
     attached = shell.ok("attach", "public.users", "--id", "id", "--email", "email")
     assert attached == "public.users is attached: 3 new accounts\n"
-    assert shell.json("attach", "users") == {"realm": "public.users", "attached": 0}
+    assert shell.json("attach", "public.users") == {"realm": "public.users", "attached": 0}
     users.execute("insert into public.users values (4, '4@x.org')")
     assert shell.json("credits", "balance", "4")["balance"] == 0
 
 
 def test_a_table_of_more_than_one_step_is_attached_whole(shell: Shell, users: Conn) -> None:
     users.execute("insert into public.users select n from generate_series(4, 10005) n")
-    assert shell.ok("attach", "users") == "public.users is attached: 10,005 new accounts\n"
+    assert shell.ok("attach", "public.users") == "public.users is attached: 10,005 new accounts\n"
 
 
 def test_a_table_is_detached_and_its_accounts_stay(shell: Shell, users: Conn) -> None:
-    shell.ok("attach", "users")
-    assert shell.ok("detach", "users") == "detached\n"
-    assert shell.json("detach", "users") == {"detached": False}
+    shell.ok("attach", "public.users")
+    assert shell.ok("detach", "public.users") == "detached\n"
+    assert shell.json("detach", "public.users") == {"detached": False}
     users.execute("insert into public.users values (4)")
     assert len(shell.json("accounts", "list")["accounts"]) == 3
 
 
 def test_what_is_no_table_is_one_line(shell: Shell, users: Conn) -> None:
+    assert "name it with its schema" in shell("attach", "users").err
     for verb in ("attach", "detach"):
         missing = shell(verb, "public.nope")
         assert (missing.code, missing.out) == (1, "")
         assert missing.err == (
             'pgsaas: relation "public.nope" does not exist: '
-            "name a table as in SQL, such as public.users\n"
+            "name it with its schema, such as public.users\n"
         )
     assert shell("attach", "a b").code == 1
-    assert shell("attach", "users", "--id", "nope").err == (
-        'pgsaas: table users has no column "nope"\n'
+    assert shell("attach", "public.users", "--id", "nope").err == (
+        'pgsaas: table public.users has no column "nope"\n'
     )
-    assert "is not unique" in shell("attach", "users", "--id", "email").err
+    assert "is not unique" in shell("attach", "public.users", "--id", "email").err
 
 
 def test_wrappers_are_written_into_a_schema(shell: Shell, conn: Conn) -> None:

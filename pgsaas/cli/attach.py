@@ -14,7 +14,7 @@ from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
 from pgsaas.cli.session import open_ledger
-from pgsaas.errors import NotFound, one_line
+from pgsaas.errors import NotFound, RuleViolated, one_line
 
 STEP = 10_000
 
@@ -50,6 +50,10 @@ def attach(output: Output, /, table: str, **options: Any) -> None:
             advance(attached, attached + done["remaining"])
             if not done["remaining"]:
                 break
+            if not done["attached"]:
+                raise RuleViolated(
+                    f"{done['remaining']:,} rows of {done['realm']} cannot have an account"
+                )
     output.data(
         {"realm": done["realm"], "attached": attached},
         f"{done['realm']} is attached: {attached:,} new account{'' if attached == 1 else 's'}",

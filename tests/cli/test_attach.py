@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
+import pytest
+
 from tests.cli.conftest import Shell
 from tests.conftest import Conn
 
@@ -17,6 +22,37 @@ def test_a_users_table_is_attached_once(shell: Shell, users: Conn) -> None:
 def test_a_table_of_more_than_one_step_is_attached_whole(shell: Shell, users: Conn) -> None:
     users.execute("insert into public.users select n from generate_series(4, 10005) n")
     assert shell.ok("attach", "public.users") == "public.users is attached: 10,005 new accounts\n"
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, *answers: tuple[int, int]) -> list[dict[str, Any]]:
+    """Let attach_users answer these (attached, remaining); the arguments of its calls."""
+    rows = iter(answers)
+    called = []
+
+    def answer(conn: Conn, function: str, **arguments: Any) -> list[dict[str, Any]]:
+        called.append(arguments)
+        attached, remaining = next(rows)
+        return [{"realm": "public.users", "attached": attached, "remaining": remaining}]
+
+    monkeypatch.setattr(import_module("pgsaas.cli.attach"), "call", answer)
+    return called
+
+
+def test_it_goes_on_until_none_remain(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = steps(monkeypatch, (10000, 7), (7, 0))
+    assert shell.json("attach", "public.users")["attached"] == 10007
+    assert called == [{"table": "public.users", "limit": 10000}] * 2
+
+
+def test_rows_that_can_never_be_attached_end_it(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps(monkeypatch, (10000, 2), (0, 2))
+    stuck = shell("attach", "public.users")
+    assert (stuck.code, stuck.err) == (
+        1,
+        "pgsaas: 2 rows of public.users cannot have an account\n",
+    )
 
 
 def test_a_table_is_detached_and_its_accounts_stay(shell: Shell, users: Conn) -> None:

@@ -45,7 +45,7 @@ def test_a_refusal_is_one_line_and_exit_1(shell: Shell, ada: str) -> None:
     refused = shell("credits", "deduct", ada, "500.01")
     assert (refused.code, refused.out) == (1, "")
     assert refused.err == (
-        "pgsaas: 500.01 credits are needed, 500 are available (INSUFFICIENT_CREDITS)\n"
+        "pgsaas: not enough credits: 500.01 needed, 500 available (INSUFFICIENT_CREDITS)\n"
     )
 
 
@@ -57,7 +57,7 @@ def test_a_refusal_as_json_is_the_whole_answer(shell: Shell, ada: str) -> None:
         "new_balance": 500,
         "available": 500,
         "error_code": "INSUFFICIENT_CREDITS",
-        "error_message": "500.01 credits are needed, 500 are available",
+        "error_message": "not enough credits: 500.01 needed, 500 available",
         "seq": None,
         "replayed": False,
     }
@@ -104,7 +104,7 @@ def test_a_charge_is_refunded_in_part_and_explained(shell: Shell, ada: str) -> N
     too_much = shell("credits", "refund", ada, "2", "101")
     assert (too_much.code, too_much.err) == (
         1,
-        "pgsaas: 100 credits are left to refund (REFUND_EXCEEDS)\n",
+        "pgsaas: at most 100 can be refunded (REFUND_EXCEEDS)\n",
     )
     assert shell("credits", "explain", ada, "1").err == "pgsaas: no such deduction or capture\n"
 

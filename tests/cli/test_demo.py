@@ -49,7 +49,7 @@ def test_the_demo_ends_by_itself_and_psql_opens_what_it_left(folder: Path, tmp_p
     assert "→ videos 0, available 600\n" in out
     assert "→ success yes, new_balance 479.5, seq 3, replayed yes\n" in out
     assert "→ captured 42.25, new_balance 437.25, available 437.25, seq 4\n" in out
-    assert "error_message 57.76 credits are needed, 57.75 are available\n" in out
+    assert "error_message not enough credits: 57.76 needed, 57.75 available\n" in out
     assert "→ external_id 2, balance 100, available 100\n" in out
     assert "→ ERROR: permission denied for function add_credits\n" in out
     assert "→ balance 0, lifetime_earned 600, lifetime_spent 542.25\n" in out

@@ -192,7 +192,9 @@ def test_an_erased_user_who_is_still_in_the_table_comes_back_without_credits(tx:
 
 def test_creating_an_account_never_hands_out_an_account_of_another_kind(tx: Conn) -> None:
     account(tx, "acme", p_kind="organization")
-    state, _ = refusal(tx, "select pgsaas.create_account(p_kind => 'user', p_external_id => 'acme')")
+    state, _ = refusal(
+        tx, "select pgsaas.create_account(p_kind => 'user', p_external_id => 'acme')"
+    )
     assert state == "PT409"
 
 

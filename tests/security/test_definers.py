@@ -211,8 +211,9 @@ def test_temporary_objects_with_our_names_change_nothing(own: Database) -> None:
             "insert into pg_temp.account_members values (%s, 'alice', 'owner', now())", [other]
         )
         conn.execute("insert into pg_temp.platform_admins values ('alice', now())")
-        conn.execute("create function pg_temp.now() returns timestamptz"
-            " return '2000-01-01'::timestamptz")
+        conn.execute(
+            "create function pg_temp.now() returns timestamptz return '2000-01-01'::timestamptz"
+        )
         conn.execute("create function pg_temp.acts_as_system() returns boolean return true")
         conn.execute("set search_path = pg_temp, pgsaas, pg_catalog")
         assert one(conn, "select pgsaas.my_account_ids()") == [mine]

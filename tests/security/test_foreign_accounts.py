@@ -130,7 +130,9 @@ def test_a_batch_with_a_foreign_account_charges_ones_own_and_tells_of_none(world
             [ids],
         ).fetchall()
         assert [row[0] for row in rows] == [True, False, False, True]
-        assert rows[1] == rows[2] == (False, "ACCOUNT_NOT_FOUND", "no such account", None, None, None)
+        assert (
+            rows[1] == rows[2] == (False, "ACCOUNT_NOT_FOUND", "no such account", None, None, None)
+        )
 
 
 def test_an_item_without_an_account_spoils_no_other_item_of_a_users_batch(world: World) -> None:

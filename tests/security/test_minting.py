@@ -159,7 +159,9 @@ def test_an_overdraft_cannot_turn_allowances_into_credits_for_ever(conn: Conn) -
     conn.execute("select pgsaas.set_overdraft_limit(%s, 100, 'a good customer')", [payer])
     conn.execute("select pgsaas.deduct_credits(%s, 100)", [payer])
     for month in range(2, 6):
-        conn.execute("select pgsaas.set_clock(%s::timestamptz - interval '1 hour')", [f"2030-{month:02}-01"])
+        conn.execute(
+            "select pgsaas.set_clock(%s::timestamptz - interval '1 hour')", [f"2030-{month:02}-01"]
+        )
         everything = one(conn, "select available from pgsaas.get_balance(%s)", payer)
         call = "hold_credits(%s, %s, '24 hours')"
         assert answer(conn, call, payer, everything) == (True, None)

@@ -8,7 +8,6 @@ from tests.conftest import Database
 from tests.security.conftest import World, account, credit, one
 
 
-
 def test_a_users_read_of_the_ledger_is_a_look_into_the_index(own: Database) -> None:
     with own.connect() as conn:
         mine, others = account(conn, "alice"), account(conn, "bob")

@@ -152,6 +152,7 @@ def seed(conn: Conn) -> dict[str, UUID]:
         ("acme", "adam", "admin"),
         ("acme", "bill", "billing"),
         ("acme", "mia", "member"),
+        ("acme", "gus", "member"),
         ("bobco", "bob", "owner"),
     ):
         conn.execute("select pgsaas.add_member(%s, %s, %s)", [ids[organization], user, role])

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from psycopg import sql
 
 from tests.conftest import Conn, Database
-from tests.security.conftest import World, account, credit, one
+from tests.security.conftest import account, credit, one
 
 FUNCTIONS = """
     select p.oid::regprocedure::text, p.prosecdef, p.provolatile, p.proconfig
@@ -115,7 +113,7 @@ reset role;
 
 
 @pytest.fixture(params=["evil, pg_catalog, public", "evil, public"])
-def trapped(own: Database, request: pytest.FixtureRequest) -> Iterator[Database]:
+def trapped(own: Database, request: pytest.FixtureRequest) -> Database:
     """A database whose every session finds an attacker's schema: first of all, or as the first
     after pg_catalog, where a host's own schemas are; functions and operators that fit the types
     of a call better win even there."""
@@ -126,7 +124,7 @@ def trapped(own: Database, request: pytest.FixtureRequest) -> Iterator[Database]
                 sql.Identifier(own.name), sql.SQL(request.param)
             )
         )
-    yield own
+    return own
 
 
 def marks(database: Database) -> list[str]:

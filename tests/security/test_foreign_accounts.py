@@ -1,4 +1,4 @@
-"""Foreign and unknown accounts answer alike, and no call touches what its caller may not know of."""
+"""Foreign and unknown accounts answer alike; no call touches what its caller may not know of."""
 
 from __future__ import annotations
 
@@ -93,7 +93,15 @@ def test_nobody_answers_like_a_stranger(world: World, call: str) -> None:
     own = world.ids["acme"]
     with world.user("nobody at all") as conn:
         expected = response(conn, call, UNKNOWN, own)
-    for claims in ({"role": "anon"}, {"sub": None}, {"sub": ""}, {"sub": ["alice"]}, [], "null"):
+    nobody: list[object] = [
+        {"role": "anon"},
+        {"sub": None},
+        {"sub": ""},
+        {"sub": ["alice"]},
+        [],
+        "null",
+    ]
+    for claims in nobody:
         with world.acting("pgsaas_app", claims=claims) as conn:
             assert response(conn, call, world.ids["alice"], own) == expected, claims
 
@@ -157,3 +165,15 @@ def test_external_ids_of_others_cannot_be_looked_up(world: World) -> None:
             assert one(conn, find, "alice", None) == world.ids["alice"]
             for name, realm in (("bob", None), ("alice", "elsewhere"), ("nobody", None)):
                 assert one(conn, find, name, realm) is None
+
+
+def test_naming_a_stranger_a_member_tells_not_whether_they_have_an_account(world: World) -> None:
+    """Anybody may be made a member unasked: that must not open their account to transfers."""
+    club = world.ids["acme"]
+    answers = []
+    with world.user("alice") as conn:
+        for somebody in (world.ids["uma"], UNKNOWN):
+            conn.execute("select pgsaas.add_member(%s, %s)", [club, str(somebody)])
+            call = "transfer_credits('{own}', %s, 1000000)"
+            answers.append(response(conn, call, somebody, club))
+    assert answers[0] == answers[1]

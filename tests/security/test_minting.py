@@ -67,7 +67,7 @@ def test_what_was_revoked_is_not_spent_by_way_of_a_refund(tx: Conn, clawback: st
     tx.execute("select pgsaas.deduct_credits(%s, 100)", [payer])
     assert answer(tx, "revoke_grant(%s, %s)", payer, grant) == (True, None)
     assert answer(tx, "refund_credits(%s, 2)", payer) == (True, None)
-    assert (balance(tx, payer), free(tx, payer)) == (0, 0)
+    assert balance(tx, payer) == free(tx, payer) == 0
     assert answer(tx, "revoke_grant(%s, %s)", payer, grant) == (False, "NOT_REFUNDABLE")
     sound(tx)
 
@@ -122,7 +122,7 @@ def test_a_hold_is_captured_or_released_once(tx: Conn) -> None:
         assert answer(tx, end, payer, hold) == (True, None)
         for again in ("capture_hold(%s, %s)", "release_hold(%s, %s)", "extend_hold(%s, %s)"):
             assert answer(tx, again, payer, hold) == (False, "HOLD_CLOSED")
-    assert (balance(tx, payer), free(tx, payer)) == (99, 99)
+    assert balance(tx, payer) == free(tx, payer) == 99
     sound(tx)
 
 
@@ -135,7 +135,7 @@ def test_a_hold_that_is_kept_for_ever_frees_nothing_that_has_expired(conn: Conn)
         conn.execute("select pgsaas.advance_clock('23 hours')")
         assert answer(conn, "extend_hold(%s, 1, '24 hours')", payer) == (True, None)
     assert answer(conn, "release_hold(%s, 1)", payer) == (True, None)
-    assert (balance(conn, payer), free(conn, payer)) == (0, 0)
+    assert balance(conn, payer) == free(conn, payer) == 0
     sound(conn)
 
 

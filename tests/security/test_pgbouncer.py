@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: what a client leaves in a shared session reaches no other client."""
+"""PgBouncer in transaction mode: what a client leaves in a shared session reaches no other."""
 
 from __future__ import annotations
 

@@ -67,6 +67,12 @@ HOSTILE = {
         "grant select on pgsaas.accounts to host_anonymous",
         "reset role",
     ],
+    "a table's right passed on for a column": [
+        "grant select on pgsaas.accounts to host_attacker with grant option",
+        "set role host_attacker",
+        "grant select (email) on pgsaas.accounts to host_stranger",
+        "reset role",
+    ],
     "defaults for what is made later": [
         "alter default privileges for role pgsaas_owner in schema pgsaas"
         " grant execute on functions to public, host_anonymous",

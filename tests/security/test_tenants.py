@@ -140,7 +140,8 @@ def seen(world: World, caller: Caller) -> set[str]:
 
 
 def rows(conn: Conn, relation: str) -> list[str]:
-    query = f"select account_id::text || ' ' || md5((to_jsonb(t) - 'last_at')::text) from pgsaas.{relation} t order by 1"
+    line = "account_id::text || ' ' || md5((to_jsonb(t) - 'last_at')::text)"
+    query = f"select {line} from pgsaas.{relation} t order by 1"
     return [row[0] for row in conn.execute(query.encode()).fetchall()]
 
 

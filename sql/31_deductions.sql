@@ -221,9 +221,10 @@ begin
     end if;
     if not pgsaas.acts_as_system() then
         v_denied := array(select distinct i.id from unnest(p_account_ids) i (id)
-            where not pgsaas.may(i.id, 'spend'));
+                           where i.id is not null and not pgsaas.may(i.id, 'spend'));
     end if;
-    perform pgsaas.lock_in_order(p_account_ids);
+    perform pgsaas.lock_in_order(array(
+        select i.id from unnest(p_account_ids) i (id) where i.id <> all (v_denied)));
     with items as (
         select u.*, sum(u.amount) over w as run, row_number() over w as rn,
                coalesce(u.amount > 0 and u.amount <= 1000000000000 and u.amount = round(u.amount,

@@ -213,8 +213,9 @@ class Account:
 
     def admit(self, grant: Grant, at: datetime) -> None:
         grant.is_pending = False
-        grant.free = self.pay_owed(grant.amount)
-        self.write("grant", grant.amount, at)
+        amount = grant.amount - grant.revoked
+        grant.free = self.pay_owed(amount)
+        self.write("grant", amount, at)
 
     def reset(self, at: datetime) -> None:
         free = ZERO

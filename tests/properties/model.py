@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from tests.properties.account import FOREVER, ZERO, Account, Hold, Row, cut, total
+from tests.properties.account import FOREVER, ZERO, Account, Grant, Hold, Row, cut, total
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -163,11 +163,10 @@ class Ledger(Account):
         amount = left if amount is None else amount
         if not grant or not left or amount > left:
             return self.refuse("NOT_REFUNDABLE")
-        if grant.is_pending:
-            grant.amount -= amount
-            grant.is_pending = grant.amount > 0
-            return self.done(self.write("revoke", ZERO, at), unrecovered=ZERO)
         grant.revoked += amount
+        if grant.is_pending:
+            grant.is_pending = grant.revoked < grant.amount
+            return self.done(self.write("revoke", ZERO, at), unrecovered=ZERO)
         own = total(self.burn(min(amount, grant.free), [grant]))
         rest = amount - own
         missing = max(ZERO, rest - sum(other.free for other in self.grants))
@@ -176,6 +175,16 @@ class Ledger(Account):
         grant.unrecovered += unrecovered
         row = self.write("revoke", unrecovered - amount, at)
         return self.done(row, unrecovered=unrecovered)
+
+    def mobile_grants(self, at: datetime) -> list[Grant]:
+        """What may move: bonuses, and purchases that can hardly be disputed any more."""
+        old = at - timedelta(days=14)
+        free = self.open_grants()
+        return [
+            g
+            for g in free
+            if g.source == "bonus" or (g.source == "purchase" and g.bought_at <= old)
+        ]
 
     def set_overdraft_limit(self, at: datetime, limit: Decimal) -> Answer:
         self.overdraft_limit = limit
@@ -198,7 +207,6 @@ class World:
     def __init__(self) -> None:
         self.accounts: dict[UUID, Ledger] = {}
         self.organization: set[UUID] = set()  # it and its members' accounts
-        self.transfer_min_age = timedelta(days=14)
         self.effects: dict[tuple[UUID, str, str], tuple[dict[str, Any], Answer]] = {}
 
     def settled(self, account_id: UUID, now: datetime) -> Ledger:
@@ -222,7 +230,10 @@ class World:
             first, answer = self.effects[effect]
             if first != asked:
                 raise Raised("PT409")
-            return answer | {"replayed": True, "available": account.available}
+            again = {name: answer[name] for name in answer if name != "unrecovered"}
+            if hold_id := answer.get("hold_id"):
+                again["expires_at"] = account.holds[hold_id - 1].expires_at
+            return again | {"replayed": True, "available": account.available}
         start = max(now, account.last_at, asked.get("effective_at") or now)
         if (asked.get("expires_at") or FOREVER) <= start:
             raise Raised("22023")
@@ -256,12 +267,7 @@ class World:
             return giver.refuse("NOT_TRANSFERABLE")
         if giver.available < amount:
             return giver.refuse("INSUFFICIENT_CREDITS")
-        old = at - self.transfer_min_age
-        mobile = [
-            grant
-            for grant in giver.open_grants()
-            if grant.source == "bonus" or (grant.source == "purchase" and grant.bought_at <= old)
-        ]
+        mobile = giver.mobile_grants(at)
         if sum(grant.free for grant in mobile) < amount:
             return giver.refuse("NOT_TRANSFERABLE")
         for grant, part in giver.burn(amount, mobile):

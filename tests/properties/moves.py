@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
-from tests.properties.account import FOREVER
+from tests.properties.account import FOREVER, Grant, Row
 from tests.properties.model import Ledger
 from tests.properties.pair import Pair
 
@@ -68,6 +68,22 @@ class Chooser(Protocol):
     def pick(self, options: Sequence[T]) -> T: ...
 
 
+def can_pay(account: Ledger) -> bool:
+    return account.available > 0 and not account.is_frozen
+
+
+def has_hold(account: Ledger) -> bool:
+    return any(hold.is_open for hold in account.holds)
+
+
+def refundable(account: Ledger) -> list[Row]:
+    return [row for row in account.rows if row.parts and row.refunded < -row.amount]
+
+
+def revocable(account: Ledger) -> list[Grant]:
+    return [g for g in account.grants if g.revoked < g.amount and not g.is_moved]
+
+
 class Moves:
     """Moves on the accounts of a pair, the first of which is an organization."""
 
@@ -75,7 +91,6 @@ class Moves:
         self.pair = pair
         self.accounts = accounts
         self.choose = choose
-        self.clawback = "owed"
 
     # choices
 
@@ -85,14 +100,25 @@ class Moves:
     def usually(self, times: int = 1) -> bool:
         return self.pick(*[True] * times, False)
 
-    def account(self) -> tuple[UUID, Ledger]:
-        account_id = self.choose.pick(self.accounts)
-        return account_id, self.pair.world.accounts[account_id]
+    def account(self, wish: Callable[[Ledger], object] = bool) -> tuple[UUID, Ledger]:
+        """An account, usually one for which the wish comes true."""
+        ledgers = self.pair.world.accounts
+        good = [account_id for account_id in self.accounts if wish(ledgers[account_id])]
+        account_id = self.choose.pick(good if good and self.usually(9) else self.accounts)
+        return account_id, ledgers[account_id]
+
+    def lack(self, wish: Callable[[Ledger], object]) -> bool:
+        """No account can do it, and trying to see it refused is only sometimes worth a call."""
+        ledgers = self.pair.world.accounts
+        return self.usually(9) and not any(wish(ledgers[a]) for a in self.accounts)
 
     def amount(self, *exact: Decimal) -> Decimal:
-        """A round figure, or often exactly what there is."""
+        """A round figure, or often exactly what there is; usually no more than that."""
         there_is = [amount for amount in exact if amount > 0]
-        return self.choose.pick([*there_is, *AMOUNTS] if self.usually() else AMOUNTS)
+        most = max(there_is, default=Decimal(0))
+        fits = [amount for amount in AMOUNTS if amount <= most]
+        round_figures = fits if fits and self.usually(5) else AMOUNTS
+        return self.choose.pick(there_is if there_is and self.usually() else round_figures)
 
     def of_account(self, account: Ledger) -> Decimal:
         return self.amount(account.available, *(grant.free for grant in account.grants))
@@ -116,7 +142,7 @@ class Moves:
 
     def hold_id(self, account: Ledger) -> int:
         still_open = [hold.hold_id for hold in account.holds if hold.is_open]
-        if still_open and self.usually(3):
+        if still_open and self.usually(9):
             return self.choose.pick(still_open)
         return self.choose.pick(range(len(account.holds) + 2))
 
@@ -136,7 +162,10 @@ class Moves:
         )
 
     def deduct(self) -> None:
-        account_id, account = self.account()
+        if self.lack(can_pay):
+            self.add()
+            return
+        account_id, account = self.account(can_pay)
         self.pair.call(
             "deduct_credits",
             account_id,
@@ -149,7 +178,7 @@ class Moves:
     def batch(self) -> None:
         items = []
         for _ in range(self.pick(1, 2, 3, 8)):
-            account_id, account = self.account()
+            account_id, account = self.account(can_pay)
             item = {
                 "account_id": self.pick(*[account_id] * 9, uuid4()),
                 "amount": self.of_account(account),
@@ -161,9 +190,11 @@ class Moves:
         self.pair.batch(items)
 
     def refund(self) -> None:
-        account_id, account = self.account()
-        taken = [row for row in account.rows if row.parts and row.refunded < -row.amount]
-        if taken and self.usually(3):
+        if self.lack(refundable):
+            self.deduct()
+            return
+        account_id, account = self.account(refundable)
+        if (taken := refundable(account)) and self.usually(9):
             row = self.choose.pick(taken)
             seq, left = row.seq, -row.amount - row.refunded
         else:
@@ -174,12 +205,12 @@ class Moves:
         )
 
     def revoke(self) -> None:
-        account_id, account = self.account()
+        account_id, account = self.account(revocable)
         grants = [grant for grant in account.grants if not grant.is_moved]
         exact = [Decimal(1)]
         grant_id = len(account.grants) + 1
         if grants and self.usually(9):
-            grant = self.choose.pick(grants)
+            grant = self.choose.pick(revocable(account) or grants)
             grant_id = grant.grant_id
             exact = [grant.amount - grant.revoked, grant.free]
         amount = self.pick(None, self.amount(*exact))
@@ -188,12 +219,22 @@ class Moves:
         )
 
     def transfer(self) -> None:
-        account_id, account = self.account()
-        to = self.choose.pick([a for a in self.accounts if a != account_id])
-        amount = self.of_account(account)
+        if self.lack(can_pay):
+            self.add()
+            return
+        account_id, account = self.account(lambda account: self.mobile(account) > 0)
         self.pair.call(
-            "transfer_credits", account_id, to=to, amount=amount, idempotency_key=self.key()
+            "transfer_credits",
+            account_id,
+            to=self.choose.pick([a for a in self.accounts if a != account_id]),
+            amount=self.amount(self.mobile(account))
+            if self.usually(5)
+            else self.of_account(account),
+            idempotency_key=self.key(),
         )
+
+    def mobile(self, account: Ledger) -> Decimal:
+        return sum((grant.free for grant in account.mobile_grants(self.pair.now)), Decimal(0))
 
     def adjust(self) -> None:
         account_id, account = self.account()
@@ -203,7 +244,10 @@ class Moves:
     # holds
 
     def hold(self) -> None:
-        account_id, account = self.account()
+        if self.lack(can_pay):
+            self.add()
+            return
+        account_id, account = self.account(can_pay)
         self.pair.call(
             "hold_credits",
             account_id,
@@ -214,12 +258,18 @@ class Moves:
         )
 
     def extend(self) -> None:
-        account_id, account = self.account()
+        if self.lack(has_hold):
+            self.hold()
+            return
+        account_id, account = self.account(has_hold)
         hold_id, ttl = self.hold_id(account), self.choose.pick(TTLS)
         self.pair.call("extend_hold", account_id, hold_id=hold_id, ttl=ttl)
 
     def capture(self) -> None:
-        account_id, account = self.account()
+        if self.lack(has_hold):
+            self.hold()
+            return
+        account_id, account = self.account(has_hold)
         hold_id = self.hold_id(account)
         held = [hold.amount for hold in account.holds if hold.hold_id == hold_id]
         more = [amount + account.available for amount in held]
@@ -233,7 +283,10 @@ class Moves:
         )
 
     def release(self) -> None:
-        account_id, account = self.account()
+        if self.lack(has_hold):
+            self.hold()
+            return
+        account_id, account = self.account(has_hold)
         self.pair.call("release_hold", account_id, hold_id=self.hold_id(account))
 
     # terms
@@ -256,19 +309,19 @@ class Moves:
         self.pair.call("set_burn_order", account_id, burn_order=order)
 
     def freeze(self) -> None:
-        account_id, account = self.account()
+        account_id, account = self.account(lambda account: account.is_frozen)
         self.pair.call("unfreeze_account" if account.is_frozen else "freeze_account", account_id)
 
     def switch_clawback(self) -> None:
-        self.clawback = "unrecovered" if self.clawback == "owed" else "owed"
-        self.pair.set_setting("clawback", self.clawback)
-        for account_id in self.accounts:
-            self.pair.world.accounts[account_id].clawback = self.clawback
+        _, account = self.account()
+        self.pair.set_setting("clawback", "unrecovered" if account.clawback == "owed" else "owed")
 
     # time
 
     def pass_time(self) -> None:
-        self.pair.set_clock(self.pair.now + self.choose.pick(STEPS))
+        self.pair.set_clock(
+            self.pair.now + self.choose.pick(STEPS[:5] if self.usually(3) else STEPS)
+        )
 
     def pass_until_due(self) -> None:
         """Exactly to an instant when something falls due, or just before it."""
@@ -320,16 +373,17 @@ class Moves:
 
     def transaction(self) -> None:
         """Several calls in one transaction, kept or rolled back."""
-        with self.pair.transaction(commit=self.usually()):
-            for _ in range(self.pick(1, 2, 3)):
-                self.choose.pick(WRITES)(self)
+        self.pair.begin()
+        for _ in range(self.pick(1, 2, 3)):
+            self.choose.pick(WRITES)(self)
+        self.pair.end(self.pick("commit", "rollback"))
 
     def read(self) -> None:
         account_id, account = self.account()
         self.pair.compare_reads(account_id)
         times = [row.at for row in account.rows] or [self.pair.now]
         at = self.choose.pick(times) + timedelta(microseconds=self.pick(0, -1))
-        self.pair.compare_balance_at(account_id, at)
+        self.pair.compare_balance_at(account_id, min(at, self.pair.now))
 
 
 NOBODY: list[tuple[str, dict[str, Any]]] = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias
@@ -40,6 +40,18 @@ def connect(dsn: str) -> Conn:
     return conn
 
 
+def plain(value: object) -> str:
+    """A value as a reader wants to see it."""
+    if isinstance(value, dict):
+        pairs = (f"{key}={plain(item)}" for key, item in value.items() if item is not None)
+        return " ".join(pairs)
+    if isinstance(value, (list, tuple)):
+        return " ".join(
+            f"({plain(i)})" if isinstance(i, (dict, tuple)) else plain(i) for i in value
+        )
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
 class Pair:
     """A model and a database; `calls` tells how they got where they are."""
 
@@ -47,26 +59,39 @@ class Pair:
         self.conn = conn
         self.world = World()
         self.now = now
-        self.calls: list[str] = []
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.keyed: list[tuple[str, UUID, dict[str, Any]]] = []
+        self.outcomes: Counter[tuple[str, str | None]] = Counter()
+        self.before = self.world, self.keyed
         self.numbers = itertools.count(1)
         self.set_clock(now)
+        self.set_setting("clawback", "owed")
 
-    def note(self, line: str) -> None:
-        self.calls.append(f"{self.now:%Y-%m-%d %H:%M:%S.%f}  {line}")
+    def record(self, what: str, *arguments: Any) -> None:
+        """Remember a call, so that it can be shown, and made again on other accounts."""
+        self.calls.append((what, arguments))
 
     def differ(self, what: str, model: object, got: object) -> None:
         if model != got:
-            history = "\n".join(self.calls[-60:])
-            raise Disagreement(f"{history}\n{what}\n  model {model}\n  sql   {got}")
+            raise Disagreement(f"{what}\n  model {plain(model)}\n  sql   {plain(got)}")
+
+    def history(self) -> str:
+        """What led here, the accounts called a0, a1 …"""
+        text = "\n".join(f"{what} {plain(arguments)}" for what, arguments in self.calls)
+        for number, account_id in enumerate(self.world.accounts):
+            text = text.replace(str(account_id), f"a{number}")
+        return text
 
     def set_clock(self, at: datetime) -> None:
         """Where the clock stands for everybody; account time does not follow it backwards."""
         self.now = at
+        self.record("set_clock", at)
         self.conn.execute("select pgsaas.set_clock(%s)", [at])
 
     def set_setting(self, name: str, value: str) -> None:
-        self.note(f"set_setting {name} = {value}")
+        self.record("set_setting", name, value)
+        for account in self.world.accounts.values():
+            setattr(account, name, value)
         self.conn.execute("select pgsaas.set_setting(%s, %s, 'a test')", [name, value])
 
     def open_account(self, kind: str = "user") -> UUID:
@@ -111,15 +136,16 @@ class Pair:
 
     def call(self, name: str, account_id: UUID, **asked: Any) -> Answer | str:
         """Call a function on both sides and compare; the answer, or the SQLSTATE raised."""
-        short = {key: str(value) for key, value in asked.items() if value is not None}
-        self.note(f"{name} {account_id} {short}")
+        self.record("call", name, account_id, asked)
         got = self.ask(name, account_id, **asked)
         try:
             answer = self.world.call(self.now, name, account_id, **asked)
         except Raised as raised:
             self.differ(name, str(raised), got)
+            self.outcomes[name, got if isinstance(got, str) else None] += 1
             return str(raised)
         self.compare_answers(name, [answer], got)
+        self.outcomes[name, "replayed" if answer.get("replayed") else answer.get("error_code")] += 1
         if answer.get("replayed"):
             self.follow_clock(account_id)
         elif asked.get("idempotency_key") and answer["success"]:
@@ -128,7 +154,7 @@ class Pair:
 
     def refuse(self, name: str, account_id: UUID, **asked: Any) -> None:
         """A call with wrong arguments raises 22023; the model never hears of it."""
-        self.note(f"wrong {name} {account_id} {asked}")
+        self.record("refuse", name, account_id, asked)
         try:
             with self.conn.transaction():
                 first = {"from" if name == "transfer_credits" else "account_id": account_id}
@@ -139,7 +165,7 @@ class Pair:
             self.differ(f"wrong {name} {asked}", "22023", "an answer")
 
     def batch(self, items: Sequence[dict[str, Any]]) -> list[Answer]:
-        self.note(f"batch {[[str(value) for value in item.values()] for item in items]}")
+        self.record("batch", list(items))
         got = self.query(
             "deduct_credits_batch",
             account_ids=[item["account_id"] for item in items],
@@ -149,6 +175,7 @@ class Pair:
         got.sort(key=lambda row: int(row["item"]))
         answers = list(self.world.batch(self.now, items))
         self.compare_answers("batch", answers, got)
+        self.outcomes.update(("batch", answer.get("error_code")) for answer in answers)
         for account_id in {item["account_id"] for item in items} & set(self.world.accounts):
             self.follow_clock(account_id)
         return answers
@@ -159,7 +186,9 @@ class Pair:
             return
         self.differ(f"{what}: rows", len(model), len(got))
         for expected, row in zip(model, got, strict=True):
-            self.differ(what, expected, {column: row.get(column) for column in expected})
+            other = {column for column in expected if expected[column] != row.get(column)}
+            show = other | {"success"} & set(expected) if other else set()
+            self.differ(what, {c: expected[c] for c in show}, {c: row.get(c) for c in show})
 
     def follow_clock(self, account_id: UUID) -> None:
         """A replay may move account time or leave it; nothing else may differ."""
@@ -170,23 +199,26 @@ class Pair:
         assert found
         if found[0] not in (account.last_at, max(self.now, account.last_at)):
             self.differ("last_at", (account.last_at, self.now), found[0])
-        account.last_at = found[0]
+        account.last_at = found[0].astimezone(UTC)
 
-    @contextmanager
-    def transaction(self, commit: bool) -> Iterator[None]:
-        """Several calls in one transaction of the host, kept or rolled back."""
-        before, keyed = copy.deepcopy(self.world), list(self.keyed)
-        self.note("begin")
-        with self.conn.transaction(force_rollback=not commit):
-            yield
-        self.note("commit" if commit else "rollback")
-        if not commit:
-            self.world, self.keyed = before, keyed
+    def begin(self) -> None:
+        """Open a transaction of the host; the calls until end() are part of it."""
+        self.record("begin")
+        self.before = copy.deepcopy(self.world), list(self.keyed)
+        self.conn.execute("begin")
+
+    def end(self, outcome: str) -> None:
+        """End it by `commit` or `rollback`."""
+        self.record("end", outcome)
+        self.conn.execute(outcome.encode())
+        if outcome == "rollback":
+            self.world, self.keyed = self.before
 
     # reading
 
     def compare_reads(self, account_id: UUID) -> None:
         """What a reader sees now: due things as done, whether or not anybody wrote them."""
+        self.record("compare_reads", account_id)
         account = self.world.settled(account_id, self.now)
         reset_at = account.period_end if account.anchor else None
         free = [grant for grant in account.grants if grant.free]
@@ -203,7 +235,7 @@ class Pair:
             },
             "next_expiry_at": min(expiries, default=None),
             "next_reset_at": reset_at,
-            "monthly_allowance": account.allowance if account.anchor else None,
+            "monthly_allowance": account.allowance,
             "lifetime_earned": account.lifetime_earned,
             "lifetime_spent": account.lifetime_spent,
             "is_frozen": account.is_frozen,
@@ -213,7 +245,7 @@ class Pair:
         grants = [
             (
                 *(grant.grant_id, grant.source, grant.priority, grant.amount),
-                grant.amount if grant.is_pending else grant.free,
+                grant.amount - grant.revoked if grant.is_pending else grant.free,
                 grant.effective_at,
                 grant.expires_at if grant.expires_at < FOREVER else None,
                 grant.is_pending,
@@ -222,13 +254,15 @@ class Pair:
             if grant.free or grant.is_pending
         ]
         got = self.conn.execute(
-            "select grant_id, source, priority, amount, remaining, effective_at, expires_at,"
-            " is_pending from pgsaas.open_credit_grants where account_id = %s order by grant_id",
+            "select grant_id, source, priority, amount, remaining, effective_at,"
+            " nullif(expires_at, 'infinity'), is_pending"
+            " from pgsaas.open_credit_grants where account_id = %s order by grant_id",
             [account_id],
         ).fetchall()
         self.differ("open_credit_grants", grants, got)
 
     def compare_balance_at(self, account_id: UUID, at: datetime) -> None:
+        self.record("compare_balance_at", account_id, at)
         expected = {"balance_at": self.world.settled(account_id, self.now).balance_at(at)}
         self.compare_answers(
             f"balance_at {at}", [expected], self.ask("balance_at", account_id, at=at)
@@ -236,10 +270,12 @@ class Pair:
 
     def compare_explanation(self, account_id: UUID, seq: int) -> None:
         row = self.world.accounts[account_id].rows[seq - 1]
-        got = self.ask("explain_deduction", account_id, seq=seq)
-        assert not isinstance(got, str), got
-        shown = [(part["grant_id"] or 0, part["amount"], part["refunded"]) for part in got]
-        self.differ(f"explain_deduction {seq}", list(refunded(row.parts, row.refunded)), shown)
+        got = self.conn.execute(
+            "select coalesce(grant_id, 0), amount, refunded"
+            " from pgsaas.explain_deduction(%s, %s) order by part",
+            [account_id, seq],
+        ).fetchall()
+        self.differ(f"explain_deduction {seq}", list(refunded(row.parts, row.refunded)), got)
 
     def compare_account(self, account_id: UUID) -> None:
         """Everything there is to know about an account, after settling it on both sides."""
@@ -269,7 +305,3 @@ def refunded(parts: Sequence[Part], amount: Decimal) -> Iterator[tuple[int, Deci
     for grant, part in parts:
         after -= part
         yield grant.grant_id if grant else 0, part, min(part, max(ZERO, amount - after))
-
-
-def minutes(count: float) -> timedelta:
-    return timedelta(minutes=count)

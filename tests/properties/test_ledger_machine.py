@@ -93,7 +93,7 @@ def run(db: Database, profile: settings, seed: int | None = None) -> None:
 
 
 def run_long(db: Database) -> None:
-    seed = int(os.environ.get("PGSAAS_SEED") or random.randrange(10**9))
+    seed = int(os.environ.get("PGSAAS_SEED") or random.randrange(10**9))  # noqa: S311
     print(f"seed {seed}, {SOAK.max_examples} sequences of {SOAK.stateful_step_count} calls")
     run(db, SOAK, seed)
 

@@ -69,6 +69,9 @@ class Server:
             home = self._keep or self._folder(_roomy_temp())
             self._give(home)
             self.data = home / "data"
+            if not self._answers("test", "-w", str(home)):
+                name = pwd.getpwuid(self._account.get("user", os.geteuid())).pw_name
+                raise ServerNotStarted(f"user {name}, who runs PostgreSQL, cannot reach {home}")
         if not (self.data / "PG_VERSION").exists():
             options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
             self._run("initdb", "--no-sync", "--pgdata", str(self.data), *options)
@@ -184,13 +187,14 @@ class Server:
         raise ServerNotStarted(f"PostgreSQL did not start: {problem}")
 
     def _works(self, bindir: Path) -> bool:
-        command = [str(bindir / "initdb"), "--version"]
+        return self._answers(str(bindir / "initdb"), "--version")
+
+    def _answers(self, *command: str) -> bool:
         try:
-            return not subprocess.run(
-                command, capture_output=True, check=False, **self._account
-            ).returncode
+            done = subprocess.run(command, capture_output=True, check=False, **self._account)
         except OSError:
             return False
+        return done.returncode == 0
 
 
 def _binaries() -> Iterator[Path]:

@@ -3,7 +3,6 @@
 -- A function whose arguments or result change gets its old signature a line here, in the same
 -- commit; its successor is created further down the same transaction, so no caller ever finds
 -- neither. A view or a function that goes away gets a line as well. Each line names the full
--- signature, `pgsaas.` and the release that retired it; never `cascade`: what depends on a
--- retired function must be seen, not swept away. Lines are never removed, because a database
--- may be upgraded from any release.
--- Lock rule: dropping a function waits for nobody.
+-- signature, `pgsaas.` and the release that retired it; never `cascade`: what depends on a retired
+-- function must be seen, not swept away. Lines are never removed, because a database may be
+-- upgraded from any release. Lock rule: dropping a function waits for nobody.

@@ -1,12 +1,11 @@
 -- The clock: pgsaas.now() is the only time there is.
 --
--- It is `now()`, the start of the transaction, and inlines to it: no SET clause, not a definer.
--- In an installation that was made with `--test-mode` the owner may replace it by one that
--- reads pgsaas.test_clock. No session setting moves time, and a live installation refuses.
--- While it is replaced a load refuses to run (it would put the real clock back under a test's
--- feet); reset_clock() puts back exactly the text below.
--- Setting the clock again only updates one row, so a test may do it thousands of times.
--- Lock rule: the row of test_clock, nothing else.
+-- It is `now()`, the start of the transaction, and inlines to it: no SET clause, not a definer. In
+-- an installation that was made with `--test-mode` the owner may replace it by one that reads
+-- pgsaas.test_clock. No session setting moves time, and a live installation refuses. While it is
+-- replaced a load refuses to run (it would put the real clock back under a test's feet);
+-- reset_clock() puts back exactly the text below. Setting the clock again only updates one row, so
+-- a test may do it thousands of times. Lock rule: the row of test_clock, nothing else.
 
 create or replace function pgsaas.now() returns timestamptz
 language sql stable parallel safe
@@ -39,8 +38,8 @@ end
 $$;
 
 comment on function pgsaas.set_clock(timestamptz) is
-    'Stops the time of this test installation at p_at, for everybody, and returns it. '
-    'Errors: PT422 in a live installation; 22023 when p_at is null or infinite. Owner only.';
+    'Stops the time of this test installation at p_at, for everybody, and returns it. Errors: '
+    'PT422 in a live installation; 22023 when p_at is null or infinite. Owner only.';
 
 create or replace function pgsaas.advance_clock(p_by interval) returns timestamptz
 language plpgsql volatile security definer set search_path = ''
@@ -54,9 +53,9 @@ end
 $$;
 
 comment on function pgsaas.advance_clock(interval) is
-    'Moves the test clock forward by p_by, from the real time if it was not set, and returns '
-    'the new time. Errors: PT422 in a live installation; 22023 when p_by is null or negative. '
-    'Owner only.';
+    'Moves the test clock forward by p_by, from the real time if it was not set, and returns the '
+    'new time. Errors: PT422 in a live installation; 22023 when p_by is null or negative. Owner '
+    'only.';
 
 create or replace function pgsaas.reset_clock() returns timestamptz
 language plpgsql volatile security definer set search_path = ''
@@ -77,5 +76,5 @@ end
 $$;
 
 comment on function pgsaas.reset_clock() is
-    'Gives the real time back and returns it. Errors: PT422 in a live installation whose clock '
-    'is not replaced. Owner only.';
+    'Gives the real time back and returns it. Errors: PT422 in a live installation whose clock is '
+    'not replaced. Owner only.';

@@ -1,23 +1,27 @@
 -- Identity: who is calling, and what that user may do to an account.
 --
--- A caller is the system or a user. A user is known by transaction-local `request.jwt.claims` with a `sub`
--- (PostgREST, Supabase) or by act_as(), which stamps its transaction: a setting that a pooled session kept
--- from an earlier one carries another stamp and counts for nothing. Two sources that differ mean nobody.
--- Without any user the backend's role acts as the system. Claims without a `sub` are the system only where
--- their `role` is the database role in force and a member of pgsaas_app (Supabase's service key).
+-- A caller is the system or a user. A user is known by transaction-local `request.jwt.claims` with
+-- a `sub` (PostgREST, Supabase) or by act_as(), which stamps its transaction: a setting that a
+-- pooled session kept from an earlier one carries another stamp and counts for nothing. Two sources
+-- that differ mean nobody. Without any user the backend's role acts as the system. Claims without a
+-- `sub` are the system only where their `role` is the database role in force and a member of
+-- pgsaas_app (Supabase's service key).
 --
--- No claim grants anything: roles come from account_members, staff from platform_admins, which only the
--- owner's functions write. A user account belongs to the user whose id is its external id in the realm
--- settings.identity_realm, or, when that realm has no such id, whose id is its account_id and it has no
--- external id: so nobody can claim an account by choosing a name that looks like its account_id.
+-- No claim grants anything: roles come from account_members, staff from platform_admins, which only
+-- the owner's functions write. A user account belongs to the user whose id is its external id in
+-- the realm settings.identity_realm, or, when that realm has no such id, whose id is its account_id
+-- and it has no external id: so nobody can claim an account by choosing a name that looks like its
+-- account_id.
 --
 -- EXECUTE privileges decide who may call at all (82_privileges); the claims only narrow.
 
 create or replace function pgsaas.transaction_stamp() returns text
 language sql stable parallel restricted
-as $$ select pg_catalog.pg_backend_pid() || '/' || extract(epoch from pg_catalog.transaction_timestamp()) $$;
+as $$ select pg_catalog.pg_backend_pid() || '/' || extract(epoch
+    from pg_catalog.transaction_timestamp()) $$;
 comment on function pgsaas.transaction_stamp() is
-    'Names this transaction: its backend and its start. Not a clock; needs no transaction id, so it works on a replica.';
+    'Names this transaction: its backend and its start. Not a clock; needs no transaction id, so '
+    'it works on a replica.';
 
 create or replace function pgsaas.effective_role() returns name
 language sql stable parallel restricted
@@ -57,9 +61,10 @@ begin
     end if;
 end $$;
 comment on function pgsaas.read_claims() is
-    'The user this transaction acts for (null for none) and whether it acts as the system. 22P02 for claims that are no JSON.';
+    'The user this transaction acts for (null for none) and whether it acts as the system. 22P02 '
+    'for claims that are no JSON.';
 
-create or replace function pgsaas.act_as(p_user_id text) returns text
+create or replace function pgsaas.act_as(p_user_id text) returns void
 language plpgsql volatile parallel unsafe
 as $$
 begin
@@ -67,16 +72,17 @@ begin
         raise exception 'a user id has 1 to 255 bytes' using errcode = '22023';
     end if;
     perform set_config('pgsaas.actor', pgsaas.transaction_stamp() || ':' || p_user_id, true);
-    return p_user_id;
 end $$;
 comment on function pgsaas.act_as(text) is
-    'Acts as this user until the transaction ends; returns the id. The backend''s word: it must know the user. '
-    'Where request.jwt.claims names another user, the transaction acts for nobody. 22023 for an empty id.';
+    'Acts as this user until the transaction ends. The backend''s word: it must know the user. '
+    'Where request.jwt.claims names another user, the transaction acts for nobody. 22023 for an '
+    'empty id.';
 
 create or replace function pgsaas.current_user_id() returns text
 language sql stable parallel restricted
 as $$ select c.p_user_id from pgsaas.read_claims() c $$;
-comment on function pgsaas.current_user_id() is 'The user this transaction acts for, null for none.';
+comment on function pgsaas.current_user_id() is
+    'The user this transaction acts for, null for none.';
 
 create or replace function pgsaas.acts_as_system() returns boolean
 language sql stable parallel restricted
@@ -86,7 +92,8 @@ as $$
            then (select c.p_is_system from pgsaas.read_claims() c) else true end
 $$;
 comment on function pgsaas.acts_as_system() is
-    'Whether this transaction acts for no user. Meaningful only for roles that may act as the system at all.';
+    'Whether this transaction acts for no user. Meaningful only for roles that may act as the '
+    'system at all.';
 
 create or replace function pgsaas.my_account_ids() returns uuid[]
 language plpgsql stable parallel restricted security definer set search_path = ''
@@ -96,7 +103,7 @@ declare
     v_own uuid;
 begin
     if v_user_id is null then
-        return '{}';
+        return array[]::uuid[];
     end if;
     select x.account_id into v_own
       from pgsaas.account_external_ids x join pgsaas.settings s on s.identity_realm = x.realm
@@ -104,7 +111,8 @@ begin
     if not found and v_user_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then
         select a.account_id into v_own from pgsaas.accounts a
          where a.account_id = v_user_id::uuid
-           and not exists (select from pgsaas.account_external_ids x where x.account_id = a.account_id);
+           and not exists (select from pgsaas.account_external_ids x
+               where x.account_id = a.account_id);
     end if;
     return array(
         select m.account_id from pgsaas.account_members m where m.user_id = v_user_id
@@ -113,7 +121,8 @@ begin
          where a.account_id = v_own and a.kind = 'user' and a.erased_at is null);
 end $$;
 comment on function pgsaas.my_account_ids() is
-    'The accounts that the user of this transaction owns or is a member of; empty without a user. What policies compare with.';
+    'The accounts that the user of this transaction owns or is a member of; empty without a user. '
+    'What policies compare with.';
 
 create or replace function pgsaas.my_role(p_account_id uuid) returns text
 language plpgsql stable parallel restricted security definer set search_path = ''
@@ -122,14 +131,16 @@ declare
     v_role text;
 begin
     select m.member_role into v_role from pgsaas.account_members m
-     where m.account_id = p_account_id and m.user_id = (select c.p_user_id from pgsaas.read_claims() c);
+     where m.account_id = p_account_id and m.user_id = (select c.p_user_id
+         from pgsaas.read_claims() c);
     if not found and p_account_id = any (pgsaas.my_account_ids()) then
         v_role := 'owner';
     end if;
     return v_role;
 end $$;
 comment on function pgsaas.my_role(uuid) is
-    'The role of the user of this transaction in the account: owner, admin, billing, member, or null.';
+    'The role of the user of this transaction in the account: owner, admin, billing, member, or '
+    'null.';
 
 create or replace function pgsaas.role_allows(p_role text, p_act text) returns boolean
 language sql immutable parallel safe
@@ -159,12 +170,14 @@ begin
         return false;
     end if;
     if not pgsaas.role_allows(v_role, p_act) then
-        raise exception 'a member with the role "%" may not do this', v_role using errcode = 'PT403';
+        raise exception 'a member with the role "%" may not do this',
+            v_role using errcode = 'PT403';
     end if;
     return true;
 end $$;
 comment on function pgsaas.may(uuid, text) is
-    'Whether the caller may do this to the account: true, false where they may not even know of it; PT403 for a member whose role does not suffice.';
+    'Whether the caller may do this to the account: true, false where they may not even know of '
+    'it; PT403 for a member whose role does not suffice.';
 
 create or replace function pgsaas.acts_as_admin() returns boolean
 language sql stable parallel restricted security definer set search_path = ''
@@ -179,7 +192,8 @@ create or replace function pgsaas.may_administer() returns boolean
 language sql stable parallel restricted
 as $$
     select pgsaas.acts_as_system()
-        or (pgsaas.acts_as_admin() and pg_catalog.pg_has_role(pgsaas.effective_role(), 'pgsaas_admin', 'member'))
+        or (pgsaas.acts_as_admin() and pg_catalog.pg_has_role(pgsaas.effective_role(),
+            'pgsaas_admin', 'member'))
 $$;
 comment on function pgsaas.may_administer() is
     'Whether the caller is the system, or a platform admin who acts in the role pgsaas_admin.';
@@ -197,4 +211,5 @@ comment on function pgsaas.check_administers() is 'Raises PT403 unless may_admin
 create or replace function pgsaas.actor() returns text
 language sql stable parallel restricted
 as $$ select coalesce('user:' || pgsaas.current_user_id(), 'role:' || pgsaas.effective_role()) $$;
-comment on function pgsaas.actor() is 'Who is written into the audit log: the user of the claims, else the database role.';
+comment on function pgsaas.actor() is
+    'Who is written into the audit log: the user of the claims, else the database role.';

@@ -2,10 +2,9 @@
 --
 -- A database restored from a dump somewhere else, or copied with `create database … template`,
 -- carries the fingerprint of where it was: it must not send mail, webhooks or payments for the
--- original. So whatever reaches out of the database asks is_adopted() first, and somebody who
--- knows says `pgsaas adopt`. A standby that takes over and a restarted server keep their
--- fingerprint. The first load stamps it.
--- Lock rule: the one row of pgsaas.installation.
+-- original. So whatever reaches out of the database asks is_adopted() first, and somebody who knows
+-- says `pgsaas adopt`. A standby that takes over and a restarted server keep their fingerprint. The
+-- first load stamps it. Lock rule: the one row of pgsaas.installation.
 
 create or replace function pgsaas.current_fingerprint() returns text
 language sql stable security definer set search_path = ''

@@ -1,7 +1,7 @@
 -- Settings and staff: what an operator decides for the whole installation.
 --
--- One typed row, so that a setting of the wrong kind cannot be stored; its checks are the table's own.
--- Every change is audited with the old and the new value. Nothing hot reads this table.
+-- One typed row, so that a setting of the wrong kind cannot be stored; its checks are the table's
+-- own. Every change is audited with the old and the new value. Nothing hot reads this table.
 
 create or replace function pgsaas.set_setting(p_name text, p_value text, p_reason text default null)
 returns text
@@ -21,23 +21,27 @@ begin
         raise exception 'no setting "%"', p_name using errcode = '22023', hint = (
             select 'Settings are ' || string_agg(a.attname, ', ' order by a.attnum) || '.'
               from pg_catalog.pg_attribute a
-             where a.attrelid = 'pgsaas.settings'::regclass and a.attnum > 1 and not a.attisdropped);
+             where a.attrelid = 'pgsaas.settings'::regclass and a.attnum > 1
+                 and not a.attisdropped);
     end if;
     -- the row lock first: two changes of one setting leave two true audit events
     execute format('select s.%I::text from pgsaas.settings s for no key update', p_name) into v_old;
     begin
-        execute format('update pgsaas.settings s set %I = cast($1 as %s) returning s.%1$I::text', p_name, v_type)
+        execute format('update pgsaas.settings s set %I = cast($1 as %s) returning s.%1$I::text',
+            p_name, v_type)
             into v_new using p_value;
     exception when data_exception or integrity_constraint_violation then
-        raise exception 'setting "%" cannot be "%"', p_name, p_value using errcode = '22023', detail = sqlerrm;
+        raise exception 'setting "%" cannot be "%"', p_name, p_value using errcode = '22023',
+            detail = sqlerrm;
     end;
-    perform pgsaas.audit('setting.changed', null, jsonb_build_object('setting', p_name, 'old', v_old,
+    perform pgsaas.audit('setting.changed', null, jsonb_build_object('setting', p_name, 'old',
+        v_old,
         'new', v_new, 'reason', p_reason));
     return v_new;
 end $$;
 comment on function pgsaas.set_setting(text, text, text) is
-    'Changes a setting (a column of pgsaas.settings) and returns it as stored; null where it means "no limit" '
-    'or "none". 22023 for an unknown setting or a value it cannot take. Audited.';
+    'Changes a setting (a column of pgsaas.settings) and returns it as stored; null where it means '
+    '"no limit" or "none". 22023 for an unknown setting or a value it cannot take. Audited.';
 
 create or replace function pgsaas.add_platform_admin(p_user_id text, p_reason text default null)
 returns boolean
@@ -52,11 +56,13 @@ begin
     if not found then
         return false;
     end if;
-    perform pgsaas.audit('platform_admin.added', null, jsonb_build_object('user_id', p_user_id, 'reason', p_reason));
+    perform pgsaas.audit('platform_admin.added', null, jsonb_build_object('user_id', p_user_id,
+        'reason', p_reason));
     return true;
 end $$;
 comment on function pgsaas.add_platform_admin(text, text) is
-    'Makes this user''s claims count under the role pgsaas_admin; false if they did already. Owner only. Audited.';
+    'Makes this user''s claims count under the role pgsaas_admin; false if they did already. Owner '
+    'only. Audited.';
 
 create or replace function pgsaas.remove_platform_admin(p_user_id text, p_reason text default null)
 returns boolean
@@ -67,7 +73,8 @@ begin
     if not found then
         return false;
     end if;
-    perform pgsaas.audit('platform_admin.removed', null, jsonb_build_object('user_id', p_user_id, 'reason', p_reason));
+    perform pgsaas.audit('platform_admin.removed', null, jsonb_build_object('user_id', p_user_id,
+        'reason', p_reason));
     return true;
 end $$;
 comment on function pgsaas.remove_platform_admin(text, text) is

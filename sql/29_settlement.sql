@@ -1,30 +1,37 @@
 -- Settlement: what time has done to an account, worked out without writing anything.
 --
--- This is the one place that decides what happens when a hold lapses, a period ends, a grant expires or takes
--- effect, and what becomes of credits that return from a hold or a refund. Writers apply its answer
--- (30_ledger), readers show it (37_reads): so being late is harmless, and a replica tells the truth.
+-- This is the one place that decides what happens when a hold lapses, a period ends, a grant
+-- expires or takes effect, and what becomes of credits that return from a hold or a refund. Writers
+-- apply its answer (30_ledger), readers show it (37_reads): so being late is harmless, and a
+-- replica tells the truth.
 --
 -- Events are handled in time order; on a tie lapse, reset, expire, admit. The rules:
 -- * Free credits and owed never coexist: whatever becomes free pays what is owed first.
--- * A returning part whose grant has expired is gone if it was held (an expiry row); if it was refunded it
---   lives in a new grant for the time it had left when it was taken, at most until the next reset.
+-- * A returning part whose grant has expired is gone if it was held (an expiry row); if it was
+--   refunded it lives in a new grant for the time it had left when it was taken, at most until the
+--   next reset.
 -- * A returning part whose grant was revoked without recovery is taken back before it becomes free.
--- * At the end of a period free credits of its own grants roll over up to the limit; the rest expires.
+-- * At the end of a period free credits of its own grants roll over up to the limit; the rest
+--   expires.
 --
--- The account's row must be locked by writers; readers take what their snapshot holds. Grants and holds
--- are read with the caller's rights, so a reader sees nothing that row security hides.
+-- The account's row must be locked by writers; readers take what their snapshot holds. Grants and
+-- holds are read with the caller's rights, so a reader sees nothing that row security hides.
 
 create or replace function pgsaas.source_rank(p_source text) returns smallint
 language sql immutable parallel safe
 as $$
-    select case p_source when 'purchase' then 1 when 'bonus' then 2 when 'referral' then 2 when 'transfer' then 2
-           when 'refund' then 3 when 'trial' then 4 when 'rollover' then 5 when 'allowance' then 6 end::smallint
+    select case p_source when 'purchase' then 1 when 'bonus' then 2 when 'referral' then 2
+        when 'transfer' then 2
+           when 'refund' then 3 when 'trial' then 4 when 'rollover' then 5 when 'allowance'
+               then 6 end::smallint
 $$;
 comment on function pgsaas.source_rank(text) is
-    'Place of a source in the burn order: purchase, bonus and referral and transfer, refund, trial, rollover, allowance. Null for no source.';
+    'Place of a source in the burn order: purchase, bonus and referral and transfer, refund, '
+    'trial, rollover, allowance. Null for no source.';
 
 create or replace function pgsaas.new_row(
-    p_type text, p_amount numeric, p_at timestamptz, p_grant_id bigint default null, p_hold_id bigint default null,
+    p_type text, p_amount numeric, p_at timestamptz, p_grant_id bigint default null,
+        p_hold_id bigint default null,
     out new_row pgsaas.credit_transactions)
 language plpgsql immutable parallel safe
 as $$
@@ -39,7 +46,8 @@ comment on function pgsaas.new_row(text, numeric, timestamptz, bigint, bigint) i
     'A ledger row to be: seq and balance_after come when it is written.';
 
 create or replace function pgsaas.new_grant(
-    p_b pgsaas.account_balances, p_source text, p_amount numeric, p_remaining numeric, p_at timestamptz,
+    p_b pgsaas.account_balances, p_source text, p_amount numeric, p_remaining numeric,
+        p_at timestamptz,
     p_expires_at timestamptz, p_priority integer default 0, out new_grant pgsaas.credit_grants)
 language plpgsql immutable parallel safe
 as $$
@@ -60,11 +68,12 @@ begin
     new_grant.moved := 0;
     new_grant.source := p_source;
 end $$;
-comment on function pgsaas.new_grant(pgsaas.account_balances, text, numeric, numeric, timestamptz, timestamptz, integer) is
+comment on function pgsaas.new_grant(pgsaas.account_balances, text, numeric, numeric, timestamptz,
+    timestamptz, integer) is
     'The account''s next grant, to be stored by the caller, who also counts it (grant_count).';
 
--- The grants that settlement has to look at: open, pending, and those that returning parts came from. The
--- cached head is shown with what is really left of it.
+-- The grants that settlement has to look at: open, pending, and those that returning parts came
+-- from. The cached head is shown with what is really left of it.
 create or replace function pgsaas.grants_to_settle(p_b pgsaas.account_balances, p_part_ids bigint[])
 returns pgsaas.credit_grants[]
 language plpgsql stable
@@ -72,13 +81,14 @@ as $$
 declare
     v_grants pgsaas.credit_grants[];
 begin
-    select array_agg(x order by x.grant_id) into v_grants from (
+    select array_agg(x::pgsaas.credit_grants order by x.grant_id) into v_grants from (
         select * from pgsaas.credit_grants g where g.account_id = p_b.account_id and g.is_open
         union all
         select * from pgsaas.credit_grants g where g.account_id = p_b.account_id and g.is_pending
         union all
         select * from pgsaas.credit_grants g
-         where g.account_id = p_b.account_id and g.grant_id = any (p_part_ids) and not g.is_open and not g.is_pending) x;
+         where g.account_id = p_b.account_id and g.grant_id = any (p_part_ids) and not g.is_open
+             and not g.is_pending) x;
     for v_i in 1 .. coalesce(cardinality(v_grants), 0) loop
         if v_grants[v_i].grant_id = p_b.head_grant_id then
             v_grants[v_i].remaining := p_b.head_left;
@@ -87,14 +97,18 @@ begin
     return coalesce(v_grants, '{}');
 end $$;
 comment on function pgsaas.grants_to_settle(pgsaas.account_balances, bigint[]) is
-    'Open and pending grants of the account and those with the given ids, in the order of their ids.';
+    'Open and pending grants of the account and those with the given ids, in the order of their '
+    'ids.';
 
--- Parts are [[grant_id, amount], ...]. Without p_taken_at they return from the hold p_hold_id, with it from a
--- refund of something taken at that time; either way at p_at, after everything that is due.
+-- Parts are [[grant_id, amount], ...]. Without p_taken_at they return from the hold p_hold_id, with
+-- it from a refund of something taken at that time; either way at p_at, after everything that is
+-- due.
 create or replace function pgsaas.plan_settlement(
-    p_b pgsaas.account_balances, p_at timestamptz, p_parts jsonb default null, p_hold_id bigint default null,
+    p_b pgsaas.account_balances, p_at timestamptz, p_parts jsonb default null,
+        p_hold_id bigint default null,
     p_taken_at timestamptz default null, out settled pgsaas.account_balances,
-    out new_rows pgsaas.credit_transactions[], out grants pgsaas.credit_grants[], out lapsed bigint[])
+    out new_rows pgsaas.credit_transactions[], out grants pgsaas.credit_grants[],
+        out lapsed bigint[])
 language plpgsql stable
 as $$
 declare
@@ -124,7 +138,8 @@ begin
     end if;
     for v_event in
         select e.what, e.at, e.id, e.parts from (
-            select 0 as place, 'lapse' as what, h.expires_at as at, h.hold_id as id, h.allocations as parts
+            select 0 as place, 'lapse' as what, h.expires_at as at, h.hold_id as id,
+                h.allocations as parts
               from pgsaas.credit_holds h
              where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at
             union all
@@ -132,7 +147,8 @@ begin
               from generate_series(p_b.period_count + 1, p_b.period_count + v_periods) n
              where pgsaas.period_end(p_b.period_anchor, n) <= p_at
             union all
-            select 2, 'expire', g.expires_at, g.grant_id, null from unnest(grants) g where g.expires_at <= p_at
+            select 2, 'expire', g.expires_at, g.grant_id, null from unnest(grants) g
+                where g.expires_at <= p_at
             union all
             select 3, 'admit', g.effective_at, g.grant_id, null from unnest(grants) g
              where g.is_pending and g.effective_at <= p_at
@@ -144,7 +160,8 @@ begin
         if v_event.what in ('lapse', 'return') then
             if v_event.what = 'lapse' then
                 lapsed := lapsed || v_event.id;
-                settled.held := settled.held - (select sum((x ->> 1)::numeric) from jsonb_array_elements(v_event.parts) x);
+                settled.held := settled.held - (select sum((x ->> 1)::numeric)
+                    from jsonb_array_elements(v_event.parts) x);
             end if;
             for v_part in
                 select (x ->> 0)::bigint as grant_id, (x ->> 1)::numeric as amount
@@ -152,16 +169,19 @@ begin
             loop
                 v_left := v_part.amount;
                 v_i := array_position(v_ids, v_part.grant_id);
-                if v_i is not null and (p_taken_at is not null or grants[v_i].expires_at > v_at) then
+                if v_i is not null and (p_taken_at is not null or grants[v_i].expires_at > v_at)
+                    then
                     v_pays := least(v_left, grants[v_i].unrecovered);
                     if v_pays > 0 then
                         grants[v_i].unrecovered := grants[v_i].unrecovered - v_pays;
                         v_left := v_left - v_pays;
-                        new_rows := new_rows || pgsaas.new_row('revoke', -v_pays, v_at, v_part.grant_id, v_event.id);
+                        new_rows := new_rows || pgsaas.new_row('revoke', -v_pays, v_at,
+                            v_part.grant_id, v_event.id);
                     end if;
                 end if;
                 if v_i is not null and p_taken_at is null and grants[v_i].expires_at <= v_at then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part.grant_id, v_event.id);
+                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at,
+                        v_part.grant_id, v_event.id);
                     continue;
                 end if;
                 v_pays := least(v_left, settled.owed);
@@ -174,23 +194,28 @@ begin
                     grants[v_i].is_open := true;
                     continue;
                 end if;
-                -- no grant to return to: it was overdraft that has been paid since, or a refund comes late
+                -- no grant to return to: it was overdraft that has been paid since, or a refund
+                -- comes late
                 v_ends := 'infinity';
                 if v_i is not null then
                     v_ends := least(v_at + pgsaas.exact_interval(
-                        grants[v_i].expires_at - least(p_taken_at, grants[v_i].expires_at)), settled.next_reset_at);
+                        grants[v_i].expires_at - least(p_taken_at, grants[v_i].expires_at)),
+                            settled.next_reset_at);
                 end if;
                 if v_ends <= v_at then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part.grant_id, v_event.id);
+                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at,
+                        v_part.grant_id, v_event.id);
                 else
-                    grants := grants || pgsaas.new_grant(settled, 'refund', v_left, v_left, v_at, v_ends);
+                    grants := grants || pgsaas.new_grant(settled, 'refund', v_left, v_left, v_at,
+                        v_ends);
                     settled.grant_count := settled.grant_count + 1;
                 end if;
             end loop;
         elsif v_event.what = 'expire' then
             v_i := array_position(v_ids, v_event.id);
             if grants[v_i].remaining > 0 then
-                new_rows := new_rows || pgsaas.new_row('expiry', -grants[v_i].remaining, v_at, v_event.id);
+                new_rows := new_rows || pgsaas.new_row('expiry', -grants[v_i].remaining, v_at,
+                    v_event.id);
                 grants[v_i].remaining := 0;
                 grants[v_i].is_open := false;
             end if;
@@ -215,12 +240,14 @@ begin
             end loop;
             v_left := least(v_free, settled.rollover_limit);
             settled.period_count := settled.period_count + 1;
-            settled.next_reset_at := pgsaas.period_end(settled.period_anchor, settled.period_count + 1);
+            settled.next_reset_at := pgsaas.period_end(settled.period_anchor,
+                settled.period_count + 1);
             if v_free > v_left then
                 new_rows := new_rows || pgsaas.new_row('expiry', v_left - v_free, v_at);
             end if;
             if v_left > 0 then
-                grants := grants || pgsaas.new_grant(settled, 'rollover', v_left, v_left, v_at, settled.next_reset_at);
+                grants := grants || pgsaas.new_grant(settled, 'rollover', v_left, v_left, v_at,
+                    settled.next_reset_at);
                 settled.grant_count := settled.grant_count + 1;
             end if;
             if settled.allowance > 0 then
@@ -229,17 +256,21 @@ begin
                 grants := grants || pgsaas.new_grant(settled, 'allowance', settled.allowance,
                     settled.allowance - v_pays, v_at, settled.next_reset_at);
                 settled.grant_count := settled.grant_count + 1;
-                new_rows := new_rows || pgsaas.new_row('grant', settled.allowance, v_at, settled.grant_count);
+                new_rows := new_rows || pgsaas.new_row('grant', settled.allowance, v_at,
+                    settled.grant_count);
             end if;
         end if;
     end loop;
     select settled.seq + count(*), settled.balance + coalesce(sum(r.amount), 0),
            settled.not_spent + coalesce(sum(r.amount), 0),
-           settled.lifetime_earned + coalesce(sum(r.amount) filter (where r.transaction_type = 'grant'), 0)
+           settled.lifetime_earned + coalesce(sum(r.amount) filter (where r.transaction_type
+               = 'grant'), 0)
       into settled.seq, settled.balance, settled.not_spent, settled.lifetime_earned
       from unnest(new_rows) r;
     settled.last_at := p_at;
 end $$;
-comment on function pgsaas.plan_settlement(pgsaas.account_balances, timestamptz, jsonb, bigint, timestamptz) is
-    'What is due for the account at p_at, done in memory: the account''s row as it would be, ledger rows to append, '
-    'grants as they would be (new ones included) and holds that have lapsed. Writes nothing.';
+comment on function pgsaas.plan_settlement(pgsaas.account_balances, timestamptz, jsonb, bigint,
+    timestamptz) is
+    'What is due for the account at p_at, done in memory: the account''s row as it would be, '
+    'ledger rows to append, grants as they would be (new ones included) and holds that have '
+    'lapsed. Writes nothing.';

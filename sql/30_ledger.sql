@@ -1,20 +1,36 @@
--- The ledger's primitives: with 31_deductions the only room that writes balances, grants, holds' effects and
--- transactions. Everything here assumes the account's row is locked by this transaction.
+-- The ledger's primitives: with 31_deductions the only room that writes balances, grants, holds'
+-- effects and transactions. Everything here assumes the account's row is locked by this
+-- transaction.
 --
--- One row per account in account_balances is the only thing that is ever locked, `for no key update`, and
--- always first; several accounts in the order of their ids. The grant being burned (the head) is cached on
--- that row: what is left of it is head_left, and its own row is stale. While a deduction fits the head and
--- nothing is due before next_change_at, it is one HOT update and one insert (31_deductions). Every other
--- writer has one shape:
+-- One row per account in account_balances is the only thing that is ever locked, `for no key
+-- update`, and always first; several accounts in the order of their ids. The grant being burned
+-- (the head) is cached on that row: what is left of it is head_left, and its own row is stale.
+-- While a deduction fits the head and nothing is due before next_change_at, it is one HOT update
+-- and one insert (31_deductions). Every other writer has one shape:
 --
 --     lock_account  ->  its key  ->  settle_account  ->  its effect  ->  store_balance
 --
--- settle_account writes the head back and does what is due (29_settlement decides); from then on the balance
--- is in memory, and nothing is true until store_balance has written it: a writer that returns between the two
--- leaves rows that the balance does not know. Look for the key BEFORE settling.
+-- settle_account writes the head back and does what is due (29_settlement decides); from then on
+-- the balance is in memory, and nothing is true until store_balance has written it: a writer that
+-- returns between the two leaves rows that the balance does not know. Look for the key BEFORE
+-- settling.
 --
--- next_change_at may be too early, never too late: too early costs one slow call, too late spends what has
--- expired. Account time is greatest(pgsaas.now(), last_at) and never runs backwards along seq.
+-- next_change_at may be too early, never too late: too early costs one slow call, too late spends
+-- what has expired. Account time is greatest(pgsaas.now(), last_at) and never runs backwards along
+-- seq.
+
+create or replace function pgsaas.queue_if_hot(p_account_id uuid) returns void
+language plpgsql volatile
+as $$
+begin
+    if current_setting('pgsaas.hot_accounts', true) <> ''
+       and strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
+        perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
+    end if;
+end $$;
+comment on function pgsaas.queue_if_hot(uuid) is
+    'Queues on an advisory lock, which is cheaper to wait for than a row, if the account is listed '
+    'in pgsaas.hot_accounts. Nothing depends on that lock.';
 
 create or replace function pgsaas.lock_account(p_account_id uuid) returns pgsaas.account_balances
 language plpgsql volatile
@@ -22,18 +38,17 @@ as $$
 declare
     v_b pgsaas.account_balances;
 begin
-    -- a hot account queues on an advisory lock, which is cheaper to wait for; the row lock is what counts
-    if current_setting('pgsaas.hot_accounts', true) <> ''
-       and strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
-        perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
-    end if;
-    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id for no key update;
+    perform pgsaas.queue_if_hot(p_account_id);
+    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id
+        for no key update;
     return v_b;
 end $$;
 comment on function pgsaas.lock_account(uuid) is
-    'Locks the account until the transaction ends and returns its row; a row of nulls if there is none.';
+    'Locks the account until the transaction ends and returns its row; a row of nulls if there is '
+    'none.';
 
-create or replace function pgsaas.lock_for(p_account_id uuid, p_act text) returns pgsaas.account_balances
+create or replace function pgsaas.lock_for(p_account_id uuid,
+    p_act text) returns pgsaas.account_balances
 language plpgsql volatile
 as $$
 begin
@@ -43,7 +58,8 @@ begin
     return pgsaas.lock_account(p_account_id);
 end $$;
 comment on function pgsaas.lock_for(uuid, text) is
-    'lock_account for a caller who may do this to the account; nulls where they may not know of it, PT403 where they may not.';
+    'lock_account for a caller who may do this to the account; nulls where they may not know of '
+    'it, PT403 where they may not.';
 
 create or replace function pgsaas.lock_in_order(p_account_ids uuid[]) returns integer
 language plpgsql volatile
@@ -51,11 +67,9 @@ as $$
 declare
     v_locked integer;
 begin
-    if current_setting('pgsaas.hot_accounts', true) <> '' then
-        perform pg_advisory_xact_lock(hashtextextended(x.id::text, 7))
-           from (select distinct i.id from unnest(p_account_ids) i (id) order by i.id) x
-          where strpos(current_setting('pgsaas.hot_accounts', true), x.id::text) > 0;
-    end if;
+    perform pgsaas.queue_if_hot(x.id) from (select distinct i.id from unnest(p_account_ids) i (id)
+        order by i.id) x
+      where current_setting('pgsaas.hot_accounts', true) <> '';
     with locked as (
         select b.account_id from pgsaas.account_balances b where b.account_id = any (p_account_ids)
          order by b.account_id for no key update)
@@ -63,7 +77,28 @@ begin
     return v_locked;
 end $$;
 comment on function pgsaas.lock_in_order(uuid[]) is
-    'Locks several accounts in the order of their ids, the one order everybody uses; returns how many there are.';
+    'Locks several accounts in the order of their ids, the one order everybody uses; returns how '
+    'many there are.';
+
+create or replace function pgsaas.lock_accounts(p_account_ids uuid[]) returns integer
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+    v_id uuid;
+begin
+    if not pgsaas.acts_as_system() then
+        foreach v_id in array coalesce(p_account_ids, '{}') loop
+            if not pgsaas.may(v_id, 'spend') then
+                p_account_ids := array_remove(p_account_ids, v_id);
+            end if;
+        end loop;
+    end if;
+    return pgsaas.lock_in_order(p_account_ids);
+end $$;
+comment on function pgsaas.lock_accounts(uuid[]) is
+    'Locks several accounts until the transaction ends, in the one order that cannot deadlock: '
+    'call it first in a transaction that charges several. Returns how many there are that the '
+    'caller may know of.';
 
 create or replace function pgsaas.available(p_b pgsaas.account_balances) returns numeric
 language sql immutable parallel safe
@@ -82,10 +117,11 @@ as $$
               g.source_rank, g.expires_at, g.grant_id
 $$;
 comment on function pgsaas.open_grants(uuid, text) is
-    'Grants with free credits in the order in which they burn. remaining is stale for a cached head.';
+    'Grants with free credits in the order in which they burn. remaining is stale for a cached '
+    'head.';
 
--- Appends one row and moves the balance in memory with it; p_row holds the type, the amount and what the
--- caller wants to say. Returns the balance and, through p_b.seq, the row's number.
+-- Appends one row and moves the balance in memory with it; p_row holds the type, the amount and
+-- what the caller wants to say. Returns the balance and, through p_b.seq, the row's number.
 create or replace function pgsaas.append_row(
     inout p_b pgsaas.account_balances, p_row pgsaas.credit_transactions, p_key text default null,
     p_key_scope "char" default null, p_hash bytea default null, p_metadata jsonb default null)
@@ -101,19 +137,23 @@ begin
     if p_row.transaction_type = 'grant' then
         p_b.lifetime_earned := p_b.lifetime_earned + p_row.amount;
     end if;
-    insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, ref_seq, hold_id, job_id,
+    insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, ref_seq,
+        hold_id, job_id,
         key_scope, transaction_type, amount, balance_after, agent_id, description, idempotency_key,
         request_hash, allocations, metadata)
-    values (p_b.account_id, p_b.seq, p_b.last_at, p_row.grant_id, p_row.ref_seq, p_row.hold_id, p_row.job_id,
-        case when p_key is not null then p_key_scope end, p_row.transaction_type, p_row.amount, p_b.balance,
+    values (p_b.account_id, p_b.seq, p_b.last_at, p_row.grant_id, p_row.ref_seq, p_row.hold_id,
+        p_row.job_id,
+        case when p_key is not null then p_key_scope end, p_row.transaction_type, p_row.amount,
+            p_b.balance,
         p_row.agent_id, p_row.description, p_key, case when p_key is not null then p_hash end,
         p_row.allocations, nullif(p_metadata, '{}'));
 end $$;
-comment on function pgsaas.append_row(pgsaas.account_balances, pgsaas.credit_transactions, text, "char", bytea, jsonb) is
+comment on function pgsaas.append_row(pgsaas.account_balances, pgsaas.credit_transactions, text,
+    "char", bytea, jsonb) is
     'Appends one row to the ledger of a locked, settled account. The caller stores the balance.';
 
--- Takes p_amount out of the open grants in burn order. Allocations are [[grant_id, amount], ...]; what the
--- grants do not cover is the last part, grant 0, and becomes owed.
+-- Takes p_amount out of the open grants in burn order. Allocations are [[grant_id, amount], ...];
+-- what the grants do not cover is the last part, grant 0, and becomes owed.
 create or replace function pgsaas.burn(
     inout p_b pgsaas.account_balances, p_amount numeric, out p_allocations jsonb)
 language plpgsql volatile
@@ -128,7 +168,8 @@ begin
         exit when v_unpaid = 0;
         v_take := least(v_unpaid, v_grant.remaining);
         perform pgsaas.take_from_grant(v_grant, v_take);
-        p_allocations := p_allocations || jsonb_build_array(jsonb_build_array(v_grant.grant_id, v_take));
+        p_allocations := p_allocations || jsonb_build_array(jsonb_build_array(v_grant.grant_id,
+            v_take));
         v_unpaid := v_unpaid - v_take;
     end loop;
     if v_unpaid > 0 then
@@ -137,9 +178,11 @@ begin
     end if;
 end $$;
 comment on function pgsaas.burn(pgsaas.account_balances, numeric) is
-    'Takes credits out of the open grants in burn order; what they do not cover is owed. Returns where they came from.';
+    'Takes credits out of the open grants in burn order; what they do not cover is owed. Returns '
+    'where they came from.';
 
-create or replace function pgsaas.take_from_grant(p_grant pgsaas.credit_grants, p_amount numeric) returns void
+create or replace function pgsaas.take_from_grant(p_grant pgsaas.credit_grants,
+    p_amount numeric) returns void
 language sql volatile
 as $$
     update pgsaas.credit_grants g
@@ -150,12 +193,13 @@ comment on function pgsaas.take_from_grant(pgsaas.credit_grants, numeric) is
     'Takes free credits out of one open grant of a settled account.';
 
 -- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
-create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions, p_allocations jsonb)
+create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
+    p_allocations jsonb)
 language plpgsql immutable parallel safe
 as $$
 begin
     if jsonb_array_length(p_allocations) = 1 and p_allocations -> 0 ->> 0 <> '0' then
-        p_row.grant_id := p_allocations -> 0 ->> 0;
+        p_row.grant_id := (p_allocations -> 0 ->> 0)::bigint;
     else
         p_row.allocations := p_allocations;
     end if;
@@ -166,17 +210,21 @@ comment on function pgsaas.allocated(pgsaas.credit_transactions, jsonb) is
 create or replace function pgsaas.row_allocations(p_row pgsaas.credit_transactions) returns jsonb
 language sql immutable parallel safe
 as $$
-    select coalesce(p_row.allocations, jsonb_build_array(jsonb_build_array(p_row.grant_id, -p_row.amount)))
+    select coalesce(p_row.allocations, jsonb_build_array(jsonb_build_array(p_row.grant_id,
+        -p_row.amount)))
 $$;
 comment on function pgsaas.row_allocations(pgsaas.credit_transactions) is
-    'Which grants a deduction or capture took its credits from: [[grant_id, amount], …] in burn order.';
+    'Which grants a deduction or capture took its credits from: [[grant_id, amount], …] in burn '
+    'order.';
 
 create or replace function pgsaas.store_grant(p_grant pgsaas.credit_grants) returns void
 language sql volatile
 as $$ insert into pgsaas.credit_grants select p_grant.* $$;
-comment on function pgsaas.store_grant(pgsaas.credit_grants) is 'Stores a grant that new_grant() made.';
+comment on function pgsaas.store_grant(pgsaas.credit_grants) is
+    'Stores a grant that new_grant() made.';
 
--- Opens a grant of a settled account. What is owed is paid first, and by as much less is free in it.
+-- Opens a grant of a settled account. What is owed is paid first, and by as much less is free in
+-- it.
 create or replace function pgsaas.open_grant(
     inout p_b pgsaas.account_balances, p_source text, p_amount numeric, p_expires_at timestamptz,
     p_priority integer default 0, p_pending_until timestamptz default null)
@@ -187,7 +235,8 @@ declare
     v_pays numeric := case when p_pending_until is null then least(p_amount, p_b.owed) else 0 end;
 begin
     p_b.owed := p_b.owed - v_pays;
-    v_grant := pgsaas.new_grant(p_b, p_source, p_amount, p_amount - v_pays, p_b.last_at, p_expires_at, p_priority);
+    v_grant := pgsaas.new_grant(p_b, p_source, p_amount, p_amount - v_pays, p_b.last_at,
+        p_expires_at, p_priority);
     if p_pending_until is not null then
         v_grant.effective_at := p_pending_until;
         v_grant.acquired_at := p_pending_until;
@@ -197,11 +246,13 @@ begin
     p_b.grant_count := v_grant.grant_id;
     perform pgsaas.store_grant(v_grant);
 end $$;
-comment on function pgsaas.open_grant(pgsaas.account_balances, text, numeric, timestamptz, integer, timestamptz) is
-    'Opens the account''s next grant (its id is then p_b.grant_count), after paying what is owed. Pending if a later time is given.';
+comment on function pgsaas.open_grant(pgsaas.account_balances, text, numeric, timestamptz, integer,
+    timestamptz) is
+    'Opens the account''s next grant (its id is then p_b.grant_count), after paying what is owed. '
+    'Pending if a later time is given.';
 
--- Writes what 29_settlement worked out: everything due at the account's time and, if parts are given, their
--- return from a hold or a refund.
+-- Writes what 29_settlement worked out: everything due at the account's time and, if parts are
+-- given, their return from a hold or a refund.
 create or replace function pgsaas.settle_account(
     inout p_b pgsaas.account_balances, p_parts jsonb default null, p_hold_id bigint default null,
     p_taken_at timestamptz default null)
@@ -220,9 +271,11 @@ begin
     end if;
     if p_b.next_change_at <= v_at or p_parts is not null then
         select * into v_plan from pgsaas.plan_settlement(p_b, v_at, p_parts, p_hold_id, p_taken_at);
-        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, hold_id, transaction_type,
+        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, hold_id,
+            transaction_type,
             amount, balance_after)
-        select p_b.account_id, p_b.seq + r.ordinality, r.created_at, r.grant_id, r.hold_id, r.transaction_type,
+        select p_b.account_id, p_b.seq + r.ordinality, r.created_at, r.grant_id, r.hold_id,
+            r.transaction_type,
                r.amount, p_b.balance + sum(r.amount) over (order by r.ordinality)
           from unnest(v_plan.new_rows) with ordinality r;
         update pgsaas.credit_holds h set state = 'lapsed', closed_at = h.expires_at
@@ -230,20 +283,23 @@ begin
         insert into pgsaas.credit_grants as g
         select p.* from unnest(v_plan.grants) p
         on conflict (account_id, grant_id) do update
-           set remaining = excluded.remaining, is_open = excluded.is_open, is_pending = excluded.is_pending,
+           set remaining = excluded.remaining, is_open = excluded.is_open,
+               is_pending = excluded.is_pending,
                unrecovered = excluded.unrecovered
          where (g.remaining, g.is_open, g.is_pending, g.unrecovered)
-               is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending, excluded.unrecovered);
+               is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
+                   excluded.unrecovered);
         p_b := v_plan.settled;
         p_b.next_change_at := 'infinity';    -- until store_balance works it out
     end if;
     p_b.last_at := v_at;
 end $$;
 comment on function pgsaas.settle_account(pgsaas.account_balances, jsonb, bigint, timestamptz) is
-    'Brings a locked account up to its own time: the head written back, everything due posted in time order, and '
-    'parts that return given back. The caller must store the balance.';
+    'Brings a locked account up to its own time: the head written back, everything due posted in '
+    'time order, and parts that return given back. The caller must store the balance.';
 
--- Picks the head, works out when something changes next, tells the outbox of a crossing, writes the row.
+-- Picks the head, works out when something changes next, tells the outbox of a crossing, writes the
+-- row.
 create or replace function pgsaas.store_balance(p_b pgsaas.account_balances) returns void
 language plpgsql volatile
 as $$
@@ -253,7 +309,8 @@ begin
     with o as materialized (
         select g.grant_id, g.remaining, g.source, g.expires_at, row_number() over () as place
           from pgsaas.open_grants(p_b.account_id, p_b.burn_order) g)
-    select max(o.grant_id) filter (where o.place = 1), coalesce(sum(o.remaining) filter (where o.place = 1), 0),
+    select max(o.grant_id) filter (where o.place = 1), coalesce(sum(o.remaining)
+        filter (where o.place = 1), 0),
            max(o.source) filter (where o.place = 1), coalesce(min(o.expires_at), 'infinity'),
            coalesce((select jsonb_object_agg(s.source, s.free)
                        from (select n.source, trim_scale(sum(n.remaining)) as free from o n
@@ -267,32 +324,38 @@ begin
         (select min(h.expires_at) from pgsaas.credit_holds h
           where h.account_id = p_b.account_id and h.state = 'open')) end;
     if p_b.balance - p_b.held < p_b.low_balance_at then
-        select b.balance - b.held into v_was from pgsaas.account_balances b where b.account_id = p_b.account_id;
+        select b.balance - b.held into v_was from pgsaas.account_balances b
+            where b.account_id = p_b.account_id;
         if v_was >= p_b.low_balance_at then
             perform pgsaas.emit(p_b.account_id, 'balance.low', p_b.last_at,
-                jsonb_build_object('seq', p_b.seq, 'balance', p_b.balance, 'available', pgsaas.available(p_b)));
+                jsonb_build_object('seq', p_b.seq, 'balance', p_b.balance, 'available',
+                    pgsaas.available(p_b)));
         end if;
     end if;
     update pgsaas.account_balances b
        set seq = p_b.seq, last_at = p_b.last_at, next_change_at = p_b.next_change_at,
            next_expiry_at = p_b.next_expiry_at, next_reset_at = p_b.next_reset_at,
-           period_anchor = p_b.period_anchor, head_grant_id = p_b.head_grant_id, grant_count = p_b.grant_count,
+           period_anchor = p_b.period_anchor, head_grant_id = p_b.head_grant_id,
+               grant_count = p_b.grant_count,
            hold_count = p_b.hold_count, period_count = p_b.period_count, is_frozen = p_b.is_frozen,
            balance = p_b.balance, head_left = p_b.head_left, held = p_b.held, owed = p_b.owed,
            overdraft_limit = p_b.overdraft_limit, low_balance_at = p_b.low_balance_at,
            allowance = p_b.allowance, rollover_limit = p_b.rollover_limit,
-           lifetime_earned = p_b.lifetime_earned, not_spent = p_b.not_spent, burn_order = p_b.burn_order,
+           lifetime_earned = p_b.lifetime_earned, not_spent = p_b.not_spent,
+               burn_order = p_b.burn_order,
            head_source = p_b.head_source, other_free = p_b.other_free
      where b.account_id = p_b.account_id;
 end $$;
 comment on function pgsaas.store_balance(pgsaas.account_balances) is
-    'Writes the balance of a settled account back, with its next head and the next time something changes.';
+    'Writes the balance of a settled account back, with its next head and the next time something '
+    'changes.';
 
--- The original answer for a key that is known; nothing for a new one; PT409 for another request. Looks into
--- the archive only where there is one.
+-- The original answer for a key that is known; nothing for a new one; PT409 for another request.
+-- Looks into the archive only where there is one.
 create or replace function pgsaas.find_replay(
     p_b pgsaas.account_balances, p_scope "char", p_key text, p_hash bytea,
-    out p_found boolean, out p_seq bigint, out p_new_balance numeric, out p_grant_id bigint, out p_amount numeric)
+    out p_found boolean, out p_seq bigint, out p_new_balance numeric, out p_grant_id bigint,
+        out p_amount numeric)
 language plpgsql volatile
 as $$
 declare
@@ -310,7 +373,8 @@ begin
         select true, k.seq, k.balance_after, k.grant_id, k.amount, k.request_hash
           into p_found, p_seq, p_new_balance, p_grant_id, p_amount, v_hash
           from pgsaas.archived_keys k
-         where k.account_id = p_b.account_id and k.idempotency_key = p_key and k.key_scope = p_scope;
+         where k.account_id = p_b.account_id and k.idempotency_key = p_key
+             and k.key_scope = p_scope;
     end if;
     p_found := coalesce(p_found, false);
     if p_found and v_hash is distinct from p_hash then
@@ -318,16 +382,19 @@ begin
     end if;
 end $$;
 comment on function pgsaas.find_replay(pgsaas.account_balances, "char", text, bytea) is
-    'The answer that this key got before, if it was used for the same request; PT409 if for another.';
+    'The answer that this key got before, if it was used for the same request; PT409 if for '
+    'another.';
 
-create or replace function pgsaas.insert_balance(p_account_id uuid, p_burn_order text, p_low_balance_at numeric)
+create or replace function pgsaas.insert_balance(p_account_id uuid, p_burn_order text,
+    p_low_balance_at numeric)
 returns void
 language sql volatile
 as $$
     insert into pgsaas.account_balances (account_id, last_at, burn_order, low_balance_at)
     values (p_account_id, pgsaas.now(), p_burn_order, p_low_balance_at)
 $$;
-comment on function pgsaas.insert_balance(uuid, text, numeric) is 'The balance row of a new account: empty, with its terms.';
+comment on function pgsaas.insert_balance(uuid, text, numeric) is
+    'The balance row of a new account: empty, with its terms.';
 
 create or replace function pgsaas.erase_texts(p_account_id uuid) returns void
 language plpgsql volatile
@@ -340,4 +407,21 @@ begin
     update pgsaas.outbox_messages o set payload = '{}' where o.account_id = p_account_id;
 end $$;
 comment on function pgsaas.erase_texts(uuid) is
-    'Nulls the free text of an account''s ledger and holds: the one change that the ledger''s guard lets pass.';
+    'Nulls the free text of an account''s ledger and holds: the one change that the ledger''s '
+    'guard lets pass.';
+
+create or replace function pgsaas.remove_archived(p_account_id uuid, p_seq bigint)
+returns setof pgsaas.credit_transactions
+language plpgsql volatile
+as $$
+begin
+    update pgsaas.account_balances b set archived_seq = p_seq where b.account_id = p_account_id;
+    return query
+        with removed as (
+            delete from pgsaas.credit_transactions t
+             where t.account_id = p_account_id and t.seq <= p_seq returning *)
+        select * from removed r order by r.seq;
+end $$;
+comment on function pgsaas.remove_archived(uuid, bigint) is
+    'Takes the rows up to p_seq out of a locked account''s ledger and returns them; their '
+    'checkpoint and their keys are written already.';

@@ -1,15 +1,17 @@
 -- Credits come and terms change: add, adjust, and what an account may do with its credits.
 --
--- Every function here locks the account, looks for its key, settles, takes effect and stores the balance, in
--- that order (30_ledger). Any change of limits, threshold or burn order goes the same way, so that the cached
--- head and next_change_at never outlive what they were computed from.
+-- Every function here locks the account, looks for its key, settles, takes effect and stores the
+-- balance, in that order (30_ledger). Any change of limits, threshold or burn order goes the same
+-- way, so that the cached head and next_change_at never outlive what they were computed from.
 
 create or replace function pgsaas.add_credits(
-    p_account_id uuid, p_amount numeric, p_description text default null, p_source text default 'bonus',
+    p_account_id uuid, p_amount numeric, p_description text default null,
+        p_source text default 'bonus',
     p_expires_at timestamptz default null, p_effective_at timestamptz default null,
-    p_priority integer default null, p_idempotency_key text default null, p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean, grant_id bigint)
+    p_priority integer default null, p_idempotency_key text default null,
+        p_metadata jsonb default '{}')
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, grant_id bigint)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -23,7 +25,8 @@ begin
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description);
     if pgsaas.source_rank(p_source) is null then
         raise exception 'no source "%"', p_source using errcode = '22023',
-            hint = 'Sources are allowance, rollover, trial, purchase, bonus, referral, refund, transfer.';
+            hint = 'Sources are allowance, rollover, trial, purchase, bonus, referral, refund, '
+                   'transfer.';
     elsif p_priority not between -32768 and 32767 then
         raise exception 'priority must be between -32768 and 32767' using errcode = '22023';
     elsif p_expires_at <= p_effective_at or p_effective_at = 'infinity' then
@@ -38,9 +41,11 @@ begin
         return next;
         return;
     end if;
-    v_hash := pgsaas.request_hash(trim_scale(p_amount)::text, p_source, extract(epoch from p_expires_at)::text,
+    v_hash := pgsaas.request_hash(trim_scale(p_amount)::text, p_source,
+        extract(epoch from p_expires_at)::text,
         extract(epoch from p_effective_at)::text, p_priority::text);
-    select r.p_found, r.p_seq, r.p_new_balance, r.p_grant_id into replayed, seq, new_balance, grant_id
+    select r.p_found, r.p_seq, r.p_new_balance, r.p_grant_id into replayed, seq, new_balance,
+        grant_id
       from pgsaas.find_replay(v_b, 'a', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
@@ -55,11 +60,13 @@ begin
     if p_effective_at > v_b.last_at then
         v_pending_until := p_effective_at;
     end if;
-    v_b := pgsaas.open_grant(v_b, p_source, p_amount, coalesce(p_expires_at, 'infinity'), coalesce(p_priority, 0),
+    v_b := pgsaas.open_grant(v_b, p_source, p_amount, coalesce(p_expires_at, 'infinity'),
+        coalesce(p_priority, 0),
         v_pending_until);
-    -- A pending grant is not yet in the balance: its row of 0 carries the key, a second row carries the
-    -- credits when they take effect.
-    v_row := pgsaas.new_row('grant', case when v_pending_until is null then p_amount else 0 end, v_b.last_at,
+    -- A pending grant is not yet in the balance: its row of 0 carries the key, a second row carries
+    -- the credits when they take effect.
+    v_row := pgsaas.new_row('grant', case when v_pending_until is null then p_amount else 0 end,
+        v_b.last_at,
         v_b.grant_count);
     v_row.description := p_description;
     v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'a', v_hash, p_metadata);
@@ -71,17 +78,19 @@ begin
     available := pgsaas.available(v_b);
     return next;
 end $$;
-comment on function pgsaas.add_credits(uuid, numeric, text, text, timestamptz, timestamptz, integer, text, jsonb) is
-    'Grants credits: from p_source (allowance, rollover, trial, purchase, bonus, referral, refund, transfer), until p_expires_at '
-    '(null: for ever), from p_effective_at on (null or past: now; later: a row of 0 now, the amount then), burning before others '
-    'of a higher p_priority (0 if null). What is owed is paid first. ACCOUNT_NOT_FOUND. With a key it has one effect, ever. 22023 '
-    'for wrong arguments, credits that have already expired among them.';
+comment on function pgsaas.add_credits(uuid, numeric, text, text, timestamptz, timestamptz,
+    integer, text, jsonb) is
+    'Grants credits: from p_source (allowance, rollover, trial, purchase, bonus, referral, refund, '
+    'transfer), until p_expires_at (null: for ever), from p_effective_at on (null or past: now; '
+    'later: a row of 0 now, the amount then), burning before others of a higher p_priority (0 if '
+    'null). What is owed is paid first. ACCOUNT_NOT_FOUND. With a key it has one effect, ever. '
+    '22023 for wrong arguments, credits that have already expired among them.';
 
 create or replace function pgsaas.adjust_credits(
     p_account_id uuid, p_amount numeric, p_reason text, p_idempotency_key text default null,
     p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -116,7 +125,8 @@ begin
     v_b := pgsaas.settle_account(v_b);
     if -p_amount > v_b.balance - v_b.held + v_b.owed then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are to be taken, %s are free', trim_scale(-p_amount),
+        error_message := format('not enough credits: %s to be taken, %s free',
+            trim_scale(-p_amount),
             trim_scale(v_b.balance - v_b.held + v_b.owed));
     else
         success := true;
@@ -141,14 +151,15 @@ begin
     return next;
 end $$;
 comment on function pgsaas.adjust_credits(uuid, numeric, text, text, jsonb) is
-    'Corrects a balance by hand, with a reason: p_amount above 0 is a bonus without expiry, below 0 burns free credits and is '
-    'refused (INSUFFICIENT_CREDITS) beyond them. Admins only; audited. ACCOUNT_NOT_FOUND. 22023 for 0 or wrong arguments.';
+    'Corrects a balance by hand, with a reason: p_amount above 0 is a bonus without expiry, below '
+    '0 burns free credits and is refused (INSUFFICIENT_CREDITS) beyond them. Admins only; audited. '
+    'ACCOUNT_NOT_FOUND. 22023 for 0 or wrong arguments.';
 
 -- The common half of the three below: change one thing of a settled account.
 create or replace function pgsaas.set_terms(
     p_account_id uuid, p_act text, p_action text, p_changes jsonb, p_reason text default null)
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile rows 1
 as $$
 #variable_conflict use_column
@@ -160,7 +171,8 @@ begin
     if success then
         v_b := pgsaas.settle_account(v_b);
         if p_act <> 'manage' then
-            perform pgsaas.audit(p_action, p_account_id, p_changes || jsonb_build_object('reason', p_reason));
+            perform pgsaas.audit(p_action, p_account_id, p_changes || jsonb_build_object('reason',
+                p_reason));
         end if;
         v_b := jsonb_populate_record(v_b, p_changes);
         perform pgsaas.store_balance(v_b);
@@ -173,11 +185,13 @@ begin
     return next;
 end $$;
 comment on function pgsaas.set_terms(uuid, text, text, jsonb, text) is
-    'Changes terms of an account (columns of account_balances by name) under its lock, settled; audited unless a member may.';
+    'Changes terms of an account (columns of account_balances by name) under its lock, settled; '
+    'audited unless a member may.';
 
-create or replace function pgsaas.set_overdraft_limit(p_account_id uuid, p_limit numeric, p_reason text)
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+create or replace function pgsaas.set_overdraft_limit(p_account_id uuid, p_limit numeric,
+    p_reason text)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 begin
@@ -190,28 +204,31 @@ begin
         jsonb_build_object('overdraft_limit', p_limit), p_reason);
 end $$;
 comment on function pgsaas.set_overdraft_limit(uuid, numeric, text) is
-    'How far below zero the account may be spent (0: not at all). Admins only; audited. ACCOUNT_NOT_FOUND. 22023 for wrong arguments.';
+    'How far below zero the account may be spent (0: not at all). Admins only; audited. '
+    'ACCOUNT_NOT_FOUND. 22023 for wrong arguments.';
 
 create or replace function pgsaas.set_burn_order(p_account_id uuid, p_burn_order text)
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 begin
     perform pgsaas.check_administers();
     if p_burn_order is null or p_burn_order not in ('purchased_first', 'expiring_first') then
-        raise exception 'burn order must be purchased_first or expiring_first' using errcode = '22023';
+        raise exception 'burn order must be purchased_first or expiring_first' using errcode
+            = '22023';
     end if;
     return query select * from pgsaas.set_terms(p_account_id, 'admin', 'burn_order.changed',
         jsonb_build_object('burn_order', p_burn_order));
 end $$;
 comment on function pgsaas.set_burn_order(uuid, text) is
-    'Which credits burn first: purchased_first (purchase, bonus, refund, trial, rollover, allowance; within each the earliest to '
-    'expire) or expiring_first. Audited. ACCOUNT_NOT_FOUND. 22023 for another order.';
+    'Which credits burn first: purchased_first (purchase, bonus, refund, trial, rollover, '
+    'allowance; within each the earliest to expire) or expiring_first. Audited. ACCOUNT_NOT_FOUND. '
+    '22023 for another order.';
 
 create or replace function pgsaas.set_low_balance_at(p_account_id uuid, p_low_balance_at numeric)
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 begin
@@ -223,5 +240,5 @@ begin
         jsonb_build_object('low_balance_at', p_low_balance_at));
 end $$;
 comment on function pgsaas.set_low_balance_at(uuid, numeric) is
-    'Below which balance (what is held not counted) the outbox is told "balance.low", once per crossing; null for never. '
-    'ACCOUNT_NOT_FOUND. 22023 for a wrong threshold.';
+    'Below which balance (what is held not counted) the outbox is told "balance.low", once per '
+    'crossing; null for never. ACCOUNT_NOT_FOUND. 22023 for a wrong threshold.';

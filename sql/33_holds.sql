@@ -1,9 +1,10 @@
 -- Holds: credits reserved for work that is still running.
 --
--- A hold burns grants in burn order into its own allocations and writes no ledger row; the balance keeps the
--- credits, `held` counts them. Capture turns them into a row and gives the rest back to the grants they came
--- from; release gives everything back; a hold whose time has passed lapses by itself at that time, whether or
--- not anybody looks (29_settlement). What is held does not expire while it is held, and cannot roll over.
+-- A hold burns grants in burn order into its own allocations and writes no ledger row; the balance
+-- keeps the credits, `held` counts them. Capture turns them into a row and gives the rest back to
+-- the grants they came from; release gives everything back; a hold whose time has passed lapses by
+-- itself at that time, whether or not anybody looks (29_settlement). What is held does not expire
+-- while it is held, and cannot roll over.
 
 create or replace function pgsaas.check_ttl(p_ttl interval) returns interval
 language plpgsql immutable parallel safe
@@ -14,14 +15,17 @@ begin
     end if;
     return pgsaas.exact_interval(p_ttl);
 end $$;
-comment on function pgsaas.check_ttl(interval) is 'The ttl in seconds; raises 22023 unless it is above 0 and at most 24 hours.';
+comment on function pgsaas.check_ttl(interval) is
+    'The ttl in seconds; raises 22023 unless it is above 0 and at most 24 hours.';
 
 create or replace function pgsaas.hold_credits(
-    p_account_id uuid, p_amount numeric, p_ttl interval default '15 minutes', p_job_id uuid default null,
-    p_agent_id text default null, p_description text default null, p_idempotency_key text default null,
+    p_account_id uuid, p_amount numeric, p_ttl interval default '15 minutes',
+        p_job_id uuid default null,
+    p_agent_id text default null, p_description text default null,
+        p_idempotency_key text default null,
     p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean, hold_id bigint, expires_at timestamptz)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, hold_id bigint, expires_at timestamptz)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -43,7 +47,8 @@ begin
         return next;
         return;
     end if;
-    v_hash := pgsaas.request_hash(trim_scale(p_amount)::text, extract(epoch from v_ttl)::text, p_job_id::text,
+    v_hash := pgsaas.request_hash(trim_scale(p_amount)::text, extract(epoch from v_ttl)::text,
+        p_job_id::text,
         p_agent_id);
     if p_idempotency_key is not null then
         select * into v_hold from pgsaas.credit_holds h
@@ -68,7 +73,7 @@ begin
         error_message := 'the account is frozen';
     elsif pgsaas.available(v_b) < p_amount then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed, %s are available', trim_scale(p_amount),
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;
@@ -78,9 +83,11 @@ begin
         v_b.hold_count := v_b.hold_count + 1;
         hold_id := v_b.hold_count;
         expires_at := v_b.last_at + v_ttl;
-        insert into pgsaas.credit_holds (account_id, hold_id, created_at, expires_at, amount, balance_after,
+        insert into pgsaas.credit_holds (account_id, hold_id, created_at, expires_at, amount,
+            balance_after,
             allocations, job_id, agent_id, description, idempotency_key, request_hash, metadata)
-        values (p_account_id, v_b.hold_count, v_b.last_at, v_b.last_at + v_ttl, p_amount, v_b.balance,
+        values (p_account_id, v_b.hold_count, v_b.last_at, v_b.last_at + v_ttl, p_amount,
+            v_b.balance,
             v_burned.p_allocations, p_job_id, p_agent_id, p_description, p_idempotency_key,
             case when p_idempotency_key is not null then v_hash end, nullif(p_metadata, '{}'));
     end if;
@@ -90,14 +97,15 @@ begin
     return next;
 end $$;
 comment on function pgsaas.hold_credits(uuid, numeric, interval, uuid, text, text, text, jsonb) is
-    'Reserves credits for running work for p_ttl (above 0, at most 24 hours); capture_hold charges them, release_hold or the '
-    'passing of time gives them back. Refused as a whole (INSUFFICIENT_CREDITS) if less is available. ACCOUNT_NOT_FOUND, '
-    'ACCOUNT_FROZEN. With a key it has one effect, ever. 22023 for wrong arguments.';
+    'Reserves credits for running work for p_ttl (above 0, at most 24 hours); capture_hold charges '
+    'them, release_hold or the passing of time gives them back. Refused as a whole '
+    '(INSUFFICIENT_CREDITS) if less is available. ACCOUNT_NOT_FOUND, ACCOUNT_FROZEN. With a key it '
+    'has one effect, ever. 22023 for wrong arguments.';
 
 create or replace function pgsaas.extend_hold(
     p_account_id uuid, p_hold_id bigint, p_ttl interval default '15 minutes')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean, expires_at timestamptz)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, expires_at timestamptz)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -116,7 +124,8 @@ begin
         return;
     end if;
     v_b := pgsaas.settle_account(v_b);
-    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id and h.hold_id = p_hold_id;
+    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
+        and h.hold_id = p_hold_id;
     if not found then
         error_code := 'HOLD_NOT_FOUND';
         error_message := 'no such hold';
@@ -135,30 +144,34 @@ begin
     return next;
 end $$;
 comment on function pgsaas.extend_hold(uuid, bigint, interval) is
-    'The heartbeat of running work: the hold lasts at least p_ttl from now; it never gets shorter. ACCOUNT_NOT_FOUND, '
-    'HOLD_NOT_FOUND, HOLD_CLOSED. 22023 for a wrong ttl.';
+    'The heartbeat of running work: the hold lasts at least p_ttl from now; it never gets shorter. '
+    'ACCOUNT_NOT_FOUND, HOLD_NOT_FOUND, HOLD_CLOSED. 22023 for a wrong ttl.';
 
 -- Splits allocations at p_amount, in order: what is taken, and what is left over.
 create or replace function pgsaas.split_allocations(
     p_allocations jsonb, p_amount numeric, out p_taken jsonb, out p_rest jsonb)
 language sql immutable parallel safe
 as $$
-    select coalesce(jsonb_agg(jsonb_build_array(y.grant_id, y.taken) order by y.n) filter (where y.taken > 0), '[]'),
+    select coalesce(jsonb_agg(jsonb_build_array(y.grant_id, y.taken) order by y.n)
+        filter (where y.taken > 0), '[]'),
            coalesce(jsonb_agg(jsonb_build_array(y.grant_id, y.amount - y.taken) order by y.n)
                filter (where y.amount > y.taken), '[]')
       from (select x.n, (x.part ->> 0)::bigint as grant_id, (x.part ->> 1)::numeric as amount,
-                   greatest(0, least((x.part ->> 1)::numeric, p_amount - coalesce(sum((x.part ->> 1)::numeric)
-                       over (order by x.n rows between unbounded preceding and 1 preceding), 0))) as taken
+                   greatest(0, least((x.part ->> 1)::numeric,
+                       p_amount - coalesce(sum((x.part ->> 1)::numeric)
+                       over (order by x.n rows between unbounded preceding and 1 preceding),
+                           0))) as taken
               from jsonb_array_elements(p_allocations) with ordinality x (part, n)) y
 $$;
 comment on function pgsaas.split_allocations(jsonb, numeric) is
     'Cuts allocations [[grant_id, amount], …] in two: the first p_amount credits, and the rest.';
 
 create or replace function pgsaas.capture_hold(
-    p_account_id uuid, p_hold_id bigint, p_amount numeric default null, p_shortfall text default 'refuse',
+    p_account_id uuid, p_hold_id bigint, p_amount numeric default null,
+        p_shortfall text default 'refuse',
     p_idempotency_key text default null, p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean, captured numeric)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, captured numeric)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -188,7 +201,8 @@ begin
         return;
     end if;
     v_hash := pgsaas.request_hash(p_hold_id::text, trim_scale(p_amount)::text, p_shortfall);
-    select r.p_found, r.p_seq, r.p_new_balance, -r.p_amount into replayed, seq, new_balance, captured
+    select r.p_found, r.p_seq, r.p_new_balance, -r.p_amount into replayed, seq, new_balance,
+        captured
       from pgsaas.find_replay(v_b, 'c', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
@@ -197,7 +211,8 @@ begin
         return;
     end if;
     v_b := pgsaas.settle_account(v_b);
-    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id and h.hold_id = p_hold_id;
+    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
+        and h.hold_id = p_hold_id;
     v_excess := greatest(0, p_amount - v_hold.amount);
     if v_hold.hold_id is null then
         error_code := 'HOLD_NOT_FOUND';
@@ -207,7 +222,8 @@ begin
         error_message := 'the hold is ' || v_hold.state;
     elsif v_excess > pgsaas.available(v_b) and p_shortfall = 'refuse' then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed beyond the hold, %s are available', trim_scale(v_excess),
+        error_message := format('not enough credits: %s needed beyond the hold, %s available',
+            trim_scale(v_excess),
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;
@@ -224,7 +240,8 @@ begin
             v_b := v_burned.p_b;
             v_split.p_taken := v_split.p_taken || v_burned.p_allocations;
         end if;
-        v_row := pgsaas.allocated(pgsaas.new_row('capture', -captured, v_b.last_at, null, p_hold_id), v_split.p_taken);
+        v_row := pgsaas.allocated(pgsaas.new_row('capture', -captured, v_b.last_at, null,
+            p_hold_id), v_split.p_taken);
         v_row.job_id := v_hold.job_id;
         v_row.agent_id := v_hold.agent_id;
         v_row.description := v_hold.description;
@@ -241,14 +258,15 @@ begin
     return next;
 end $$;
 comment on function pgsaas.capture_hold(uuid, bigint, numeric, text, text, jsonb) is
-    'Charges a hold and closes it. Less than was held (null: all of it): the rest returns to the grants it came from, and '
-    'expires if they have. More: the excess is taken if available, else p_shortfall decides: refuse (INSUFFICIENT_CREDITS, the '
-    'hold stays open), partial (what is available), debt (the rest is owed). captured is what was charged. ACCOUNT_NOT_FOUND, '
+    'Charges a hold and closes it. Less than was held (null: all of it): the rest returns to the '
+    'grants it came from, and expires if they have. More: the excess is taken if available, else '
+    'p_shortfall decides: refuse (INSUFFICIENT_CREDITS, the hold stays open), partial (what is '
+    'available), debt (the rest is owed). captured is what was charged. ACCOUNT_NOT_FOUND, '
     'HOLD_NOT_FOUND, HOLD_CLOSED. With a key it has one effect, ever. 22023 for wrong arguments.';
 
 create or replace function pgsaas.release_hold(p_account_id uuid, p_hold_id bigint)
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -266,7 +284,8 @@ begin
         return;
     end if;
     v_b := pgsaas.settle_account(v_b);
-    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id and h.hold_id = p_hold_id;
+    select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
+        and h.hold_id = p_hold_id;
     if not found then
         error_code := 'HOLD_NOT_FOUND';
         error_message := 'no such hold';
@@ -286,5 +305,5 @@ begin
     return next;
 end $$;
 comment on function pgsaas.release_hold(uuid, bigint) is
-    'Closes a hold without a charge: what it held returns to the grants it came from, and expires if they have. '
-    'ACCOUNT_NOT_FOUND, HOLD_NOT_FOUND, HOLD_CLOSED (a second release, too).';
+    'Closes a hold without a charge: what it held returns to the grants it came from, and expires '
+    'if they have. ACCOUNT_NOT_FOUND, HOLD_NOT_FOUND, HOLD_CLOSED (a second release, too).';

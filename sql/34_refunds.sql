@@ -1,16 +1,18 @@
--- Credits go back: refunds give a charge back to the account, revocations take a grant back from it.
+-- Credits go back: refunds give a charge back to the account, revocations take a grant back from
+-- it.
 --
--- A refund names a row; it gives back at most what that row took, the part that burned last first, to the
--- grants the credits came from (29_settlement decides what becomes of each part). A revocation names a grant;
--- it takes what is free in it, then what is free in grants that were split off it by transfer, then, for what
--- has been spent, other free credits of whoever spent it, and beyond those the account owes, or the rest is
--- recorded as unrecovered (settings.clawback). Neither looks at whether the account is frozen.
+-- A refund names a row; it gives back at most what that row took, the part that burned last first,
+-- to the grants the credits came from (29_settlement decides what becomes of each part). A
+-- revocation names a grant; it takes what is free in it, then what is free in grants that were
+-- split off it by transfer, then, for what has been spent, other free credits of whoever spent it,
+-- and beyond those the account owes, or the rest is recorded as unrecovered (settings.clawback).
+-- Neither looks at whether the account is frozen.
 
 create or replace function pgsaas.refund_credits(
     p_account_id uuid, p_seq bigint, p_amount numeric default null, p_reason text default null,
     p_idempotency_key text default null, p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -48,7 +50,8 @@ begin
     end if;
     v_b := pgsaas.settle_account(v_b);
     select * into v_taken from pgsaas.credit_transactions t
-     where t.account_id = p_account_id and t.seq = p_seq and t.transaction_type in ('deduction', 'capture');
+     where t.account_id = p_account_id and t.seq = p_seq and t.transaction_type in ('deduction',
+         'capture');
     select coalesce(sum(t.amount), 0) into v_before from pgsaas.credit_transactions t
      where t.account_id = p_account_id and t.ref_seq = p_seq and t.transaction_type = 'refund';
     v_amount := coalesce(p_amount, -v_taken.amount - v_before);
@@ -57,7 +60,8 @@ begin
         error_message := 'only a deduction or a capture can be refunded';
     elsif v_amount > -v_taken.amount - v_before or v_amount = 0 then
         error_code := 'REFUND_EXCEEDS';
-        error_message := format('%s credits are left to refund', trim_scale(-v_taken.amount - v_before));
+        error_message := format('at most %s can be refunded',
+            trim_scale(-v_taken.amount - v_before));
     else
         success := true;
         v_row := pgsaas.new_row('refund', v_amount, v_b.last_at);
@@ -76,7 +80,8 @@ begin
         new_balance := v_b.balance;
         -- what a hold captured was taken when it was held
         select coalesce((select h.created_at from pgsaas.credit_holds h
-                          where h.account_id = p_account_id and h.hold_id = v_taken.hold_id), v_taken.created_at)
+                          where h.account_id = p_account_id and h.hold_id = v_taken.hold_id),
+                              v_taken.created_at)
           into v_taken_at;
         v_b := pgsaas.settle_account(v_b, v_parts, null, v_taken_at);
     end if;
@@ -86,16 +91,19 @@ begin
     return next;
 end $$;
 comment on function pgsaas.refund_credits(uuid, bigint, numeric, text, text, jsonb) is
-    'Gives back what the deduction or capture p_seq took, or p_amount of it: never more than was taken and not yet given back '
-    '(REFUND_EXCEEDS), the part that burned last first, to the grants it came from. A part whose grant has expired lives for the '
-    'time it had left when it was taken, at most until the next reset, and does not roll over. NOT_REFUNDABLE for other rows, '
+    'Gives back what the deduction or capture p_seq took, or p_amount of it: never more than was '
+    'taken and not yet given back (REFUND_EXCEEDS), the part that burned last first, to the grants '
+    'it came from. A part whose grant has expired lives for the time it had left when it was '
+    'taken, at most until the next reset, and does not roll over. NOT_REFUNDABLE for other rows, '
     'ACCOUNT_NOT_FOUND. With a key it has one effect, ever. 22023 for wrong arguments.';
 
--- The parts of a revocation that concern one locked, settled account: [{account_id, grant_id, own, gone}, ...].
--- First everything that is free in the grants themselves, then, part by part, what is gone from them.
+-- The parts of a revocation that concern one locked, settled account: [{account_id, grant_id, own,
+-- gone}, ...]. First everything that is free in the grants themselves, then, part by part, what is
+-- gone from them.
 create or replace function pgsaas.revoke_parts(
     inout p_b pgsaas.account_balances, p_parts jsonb, p_row pgsaas.credit_transactions, p_key text,
-    p_hash bytea, p_metadata jsonb, out p_unrecovered numeric, out p_seq bigint, out p_new_balance numeric)
+    p_hash bytea, p_metadata jsonb, out p_unrecovered numeric, out p_seq bigint,
+        out p_new_balance numeric)
 language plpgsql volatile
 as $$
 declare
@@ -106,19 +114,24 @@ declare
 begin
     p_unrecovered := 0;
     update pgsaas.credit_grants g
-       set remaining = g.remaining - x.own, is_open = g.remaining > x.own, revoked = g.revoked + x.own + x.gone
-      from jsonb_to_recordset(p_parts) x (account_id uuid, grant_id bigint, own numeric, gone numeric)
-     where x.account_id = p_b.account_id and g.account_id = x.account_id and g.grant_id = x.grant_id;
+       set remaining = g.remaining - x.own, is_open = g.remaining > x.own,
+           revoked = g.revoked + x.own + x.gone
+      from jsonb_to_recordset(p_parts) x (account_id uuid, grant_id bigint, own numeric,
+          gone numeric)
+     where x.account_id = p_b.account_id and g.account_id = x.account_id
+         and g.grant_id = x.grant_id;
     for v_part in
         select x.grant_id, x.own, x.gone
           from rows from (jsonb_to_recordset(p_parts)
-                   as (account_id uuid, grant_id bigint, own numeric, gone numeric)) with ordinality x
+                   as (account_id uuid, grant_id bigint, own numeric,
+                       gone numeric)) with ordinality x
          where x.account_id = p_b.account_id
          order by x.ordinality
     loop
         v_taken := v_part.gone;
         if v_taken > 0 and not v_owes then
-            select least(v_taken, coalesce(sum(g.remaining), 0)) into v_taken from pgsaas.credit_grants g
+            select least(v_taken, coalesce(sum(g.remaining), 0)) into v_taken
+                from pgsaas.credit_grants g
              where g.account_id = p_b.account_id and g.is_open;
             p_unrecovered := p_unrecovered + v_part.gone - v_taken;
             update pgsaas.credit_grants g set unrecovered = g.unrecovered + v_part.gone - v_taken
@@ -133,22 +146,24 @@ begin
         p_row.grant_id := v_part.grant_id;
         p_row.amount := -(v_part.own + v_taken);
         p_row.created_at := p_b.last_at;
-        p_b := pgsaas.append_row(p_b, p_row, case when p_seq is null then p_key end, 'v', p_hash, p_metadata);
+        p_b := pgsaas.append_row(p_b, p_row, case when p_seq is null then p_key end, 'v', p_hash,
+            p_metadata);
         if p_seq is null then
             p_seq := p_b.seq;
             p_new_balance := p_b.balance;
         end if;
     end loop;
 end $$;
-comment on function pgsaas.revoke_parts(pgsaas.account_balances, jsonb, pgsaas.credit_transactions, text, bytea, jsonb) is
-    'Revokes parts of grants of a locked, settled account: own from their free credits, gone from others, then owed or unrecovered. '
-    'One row per part; the first carries the key.';
+comment on function pgsaas.revoke_parts(pgsaas.account_balances, jsonb, pgsaas.credit_transactions,
+    text, bytea, jsonb) is
+    'Revokes parts of grants of a locked, settled account: own from their free credits, gone from '
+    'others, then owed or unrecovered. One row per part; the first carries the key.';
 
 create or replace function pgsaas.revoke_grant(
     p_account_id uuid, p_grant_id bigint, p_amount numeric default null, p_reason text default null,
     p_idempotency_key text default null, p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean, unrecovered numeric)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, unrecovered numeric)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -187,7 +202,7 @@ begin
     if exists (select from pgsaas.credit_grants g
                 where g.root_account_id = p_account_id and g.root_grant_id = p_grant_id
                   and g.account_id <> all (v_ids)) then
-        raise exception 'credits of this grant were transferred meanwhile: run the transaction again'
+        raise exception 'credits of this grant were transferred meanwhile; run it again'
             using errcode = '40001';
     end if;
     v_hash := pgsaas.request_hash(p_grant_id::text, trim_scale(p_amount)::text);
@@ -214,12 +229,13 @@ begin
     if v_amount > v_left or v_left = 0 then
         error_code := 'NOT_REFUNDABLE';
         error_message := case when v_grant.grant_id is null then 'no such grant'
-            else format('%s credits of the grant are left to revoke', trim_scale(v_left)) end;
+            else format('at most %s of the grant can be revoked', trim_scale(v_left)) end;
     elsif v_grant.is_pending then
         success := true;
         unrecovered := 0;
         update pgsaas.credit_grants g
-           set revoked = g.revoked + v_amount, remaining = g.remaining - v_amount, is_pending = g.remaining > v_amount
+           set revoked = g.revoked + v_amount, remaining = g.remaining - v_amount,
+               is_pending = g.remaining > v_amount
          where g.account_id = p_account_id and g.grant_id = p_grant_id;
         v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'v', v_hash, p_metadata);
         seq := v_b.seq;
@@ -227,30 +243,35 @@ begin
     else
         success := true;
         with parts as (
-            select g.account_id, g.grant_id, g.account_id = p_account_id and g.grant_id = p_grant_id as is_named,
+            select g.account_id, g.grant_id, g.account_id = p_account_id
+                and g.grant_id = p_grant_id as is_named,
                    g.remaining as free, g.amount - g.revoked - g.moved - g.remaining as spent
               from pgsaas.credit_grants g
              where (g.account_id = p_account_id and g.grant_id = p_grant_id)
                 or (g.root_account_id = p_account_id and g.root_grant_id = p_grant_id)),
         shares as (
             select p.account_id, p.grant_id, p.is_named,
-                   greatest(0, least(p.free, v_amount - coalesce(sum(p.free) over before, 0))) as own,
+                   greatest(0, least(p.free, v_amount - coalesce(sum(p.free) over before,
+                       0))) as own,
                    greatest(0, least(p.spent, v_amount - sum(p.free) over ()
                        - coalesce(sum(p.spent) over before, 0))) as gone
               from parts p
             window before as (order by p.is_named desc, p.account_id, p.grant_id
                               rows between unbounded preceding and 1 preceding))
-        select jsonb_agg(jsonb_build_object('account_id', s.account_id, 'grant_id', s.grant_id, 'own', s.own,
+        select jsonb_agg(jsonb_build_object('account_id', s.account_id, 'grant_id', s.grant_id,
+            'own', s.own,
                    'gone', s.gone) order by s.is_named desc, s.account_id, s.grant_id)
           into v_parts
           from shares s where s.is_named or s.own + s.gone > 0;
-        select * into v_done from pgsaas.revoke_parts(v_b, v_parts, v_row, p_idempotency_key, v_hash, p_metadata);
+        select * into v_done from pgsaas.revoke_parts(v_b, v_parts, v_row, p_idempotency_key,
+            v_hash, p_metadata);
         v_b := v_done.p_b;
         seq := v_done.p_seq;
         new_balance := v_done.p_new_balance;
         unrecovered := v_done.p_unrecovered;
         foreach v_id in array array_remove(v_ids, p_account_id) loop
-            select * into v_done from pgsaas.revoke_parts(pgsaas.settle_account(pgsaas.lock_account(v_id)), v_parts,
+            select * into v_done from pgsaas.revoke_parts(
+                pgsaas.settle_account(pgsaas.lock_account(v_id)), v_parts,
                 v_row, null, null, p_metadata);
             perform pgsaas.store_balance(v_done.p_b);
             unrecovered := unrecovered + v_done.p_unrecovered;
@@ -262,7 +283,9 @@ begin
     return next;
 end $$;
 comment on function pgsaas.revoke_grant(uuid, bigint, numeric, text, text, jsonb) is
-    'Takes a grant back (a refund, a dispute), or p_amount of it, wherever its credits went by transfer: first what is free in it, '
-    'then for what is spent other free credits of those who spent it, then they owe, or it is recorded as unrecovered (setting '
-    'clawback; null on a replay). NOT_REFUNDABLE if there is no such grant or less of it is left, ACCOUNT_NOT_FOUND. With a key it has '
-    'one effect, ever. 22023 for wrong arguments; 40001 if its credits were transferred at the same moment.';
+    'Takes a grant back (a refund, a dispute), or p_amount of it, wherever its credits went by '
+    'transfer: first what is free in it, then for what is spent other free credits of those who '
+    'spent it, then they owe, or it is recorded as unrecovered (setting clawback; null on a '
+    'replay). NOT_REFUNDABLE if there is no such grant or less of it is left, ACCOUNT_NOT_FOUND. '
+    'With a key it has one effect, ever. 22023 for wrong arguments; 40001 if its credits were '
+    'transferred at the same moment.';

@@ -1,9 +1,10 @@
 -- Transfers: purchased and bonus credits move between accounts of one organization.
 --
--- Each part keeps its source, priority, expiry and the time it was acquired, and remembers the grant it was
--- first part of, so that a refund or dispute of the purchase finds it wherever it went. Purchased credits move
--- only once they are 14 days old (settings.transfer_min_age): a stolen card must not buy what is spent
--- elsewhere before the bank knows. Both accounts are locked in the order of their ids.
+-- Each part keeps its source, priority, expiry and the time it was acquired, and remembers the
+-- grant it was first part of, so that a refund or dispute of the purchase finds it wherever it
+-- went. Purchased credits move only once they are 14 days old (settings.transfer_min_age): a stolen
+-- card must not buy what is spent elsewhere before the bank knows. Both accounts are locked in the
+-- order of their ids.
 
 create or replace function pgsaas.share_organization(p_one uuid, p_other uuid) returns boolean
 language sql stable
@@ -15,12 +16,14 @@ as $$
         select a.account_id, m.account_id
           from pgsaas.accounts a
           left join pgsaas.account_external_ids x
-            on x.account_id = a.account_id and x.realm = (select s.identity_realm from pgsaas.settings s)
+            on x.account_id = a.account_id and x.realm = (select s.identity_realm
+                from pgsaas.settings s)
           join pgsaas.account_members m on m.user_id = coalesce(x.external_id, a.account_id::text)
           join pgsaas.accounts o on o.account_id = m.account_id and o.kind = 'organization'
          where a.account_id in (p_one, p_other) and a.kind = 'user'
            and (x.account_id is not null
-                or not exists (select from pgsaas.account_external_ids y where y.account_id = a.account_id)))
+                or not exists (select from pgsaas.account_external_ids y
+                    where y.account_id = a.account_id)))
     select exists (select from belonging b join belonging c on c.organization_id = b.organization_id
                     where b.account_id = p_one and c.account_id = p_other)
 $$;
@@ -30,8 +33,8 @@ comment on function pgsaas.share_organization(uuid, uuid) is
 create or replace function pgsaas.transfer_credits(
     p_from uuid, p_to uuid, p_amount numeric, p_description text default null,
     p_idempotency_key text default null, p_metadata jsonb default '{}')
-returns table (success boolean, new_balance numeric, available numeric, error_code text, error_message text,
-    seq bigint, replayed boolean)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -48,8 +51,8 @@ declare
     v_pays numeric;
     v_grant pgsaas.credit_grants;
     v_child pgsaas.credit_grants;
-    v_out jsonb := '[]';
-    v_in jsonb := '[]';
+    v_out jsonb := jsonb_build_array();
+    v_in jsonb := jsonb_build_array();
     v_row pgsaas.credit_transactions;
 begin
     perform pgsaas.check_amount(p_amount);
@@ -85,7 +88,8 @@ begin
     end if;
     v_from := pgsaas.settle_account(v_from);
     v_to := pgsaas.settle_account(v_to);
-    v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age) at time zone 'UTC';
+    v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age)
+        at time zone 'UTC';
     select coalesce(sum(g.remaining), 0) into v_movable
       from pgsaas.open_grants(p_from, v_from.burn_order) g
      where g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= v_bought_before);
@@ -94,25 +98,28 @@ begin
         error_message := 'an account is frozen';
     elsif pgsaas.available(v_from) < p_amount then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed, %s are available', trim_scale(p_amount),
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_from)));
     elsif not v_shares then
         error_code := 'NOT_TRANSFERABLE';
         error_message := 'the accounts share no organization';
     elsif v_movable < p_amount then
         error_code := 'NOT_TRANSFERABLE';
-        error_message := format('%s purchased and bonus credits may move now', trim_scale(v_movable));
+        error_message := format('of purchased and bonus credits %s may move now',
+            trim_scale(v_movable));
     else
         success := true;
         for v_grant in
             select * from pgsaas.open_grants(p_from, v_from.burn_order) g
-             where g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= v_bought_before)
+             where g.source = 'bonus' or (g.source = 'purchase'
+                 and g.acquired_at <= v_bought_before)
         loop
             exit when v_todo = 0;
             v_take := least(v_todo, v_grant.remaining);
             v_todo := v_todo - v_take;
             update pgsaas.credit_grants g
-               set remaining = g.remaining - v_take, is_open = g.remaining > v_take, moved = g.moved + v_take
+               set remaining = g.remaining - v_take, is_open = g.remaining > v_take,
+                   moved = g.moved + v_take
              where g.account_id = p_from and g.grant_id = v_grant.grant_id;
             v_pays := least(v_take, v_to.owed);
             v_to.owed := v_to.owed - v_pays;
@@ -143,7 +150,9 @@ begin
     return next;
 end $$;
 comment on function pgsaas.transfer_credits(uuid, uuid, numeric, text, text, jsonb) is
-    'Moves free purchased and bonus credits, in burn order, each part with its source, priority, expiry and origin. Answers for '
-    'p_from. NOT_TRANSFERABLE if the accounts share no organization (unless settings.transfer_scope is any) or too little may move '
-    '(purchases not before settings.transfer_min_age); INSUFFICIENT_CREDITS, ACCOUNT_NOT_FOUND, ACCOUNT_FROZEN (either account). '
-    'With a key it has one effect, ever. 22023 for wrong arguments or a transfer to oneself.';
+    'Moves free purchased and bonus credits, in burn order, each part with its source, priority, '
+    'expiry and origin. Answers for p_from. NOT_TRANSFERABLE if the accounts share no organization '
+    '(unless settings.transfer_scope is any) or too little may move (purchases not before '
+    'settings.transfer_min_age); INSUFFICIENT_CREDITS, ACCOUNT_NOT_FOUND, ACCOUNT_FROZEN (either '
+    'account). With a key it has one effect, ever. 22023 for wrong arguments or a transfer to '
+    'oneself.';

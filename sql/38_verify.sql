@@ -1,8 +1,8 @@
 -- Verification: recomputes everything that can be recomputed and names what does not agree.
 --
--- It shares no code with the writers (its burn order is its own), trusts no cached figure and takes no lock: one
--- statement, one snapshot, so it may run beside any load. A row per violation; no row means that the invariants
--- hold for the accounts looked at.
+-- It shares no code with the writers (its burn order is its own), trusts no cached figure and takes
+-- no lock: one statement, one snapshot, so it may run beside any load. A row per violation; no row
+-- means that the invariants hold for the accounts looked at.
 
 create or replace function pgsaas.verify_ledger(p_account_id uuid default null)
 returns table (account_id uuid, rule text, detail text)
@@ -13,39 +13,51 @@ begin
     perform pgsaas.check_administers();
     return query
     with b as materialized (
-        select * from pgsaas.account_balances x where p_account_id is null or x.account_id = p_account_id),
+        select * from pgsaas.account_balances x where p_account_id is null
+            or x.account_id = p_account_id),
     c as (
-        select distinct on (k.account_id) k.* from pgsaas.credit_checkpoints k join b using (account_id)
+        select distinct on (k.account_id) k.* from pgsaas.credit_checkpoints k
+            join b using (account_id)
          order by k.account_id, k.seq desc),
     g as materialized (
-        select o.account_id, o.grant_id, o.is_open, o.is_pending, o.priority, o.source, o.expires_at, o.effective_at,
+        select o.account_id, o.grant_id, o.is_open, o.is_pending, o.priority, o.source,
+            o.expires_at, o.effective_at,
                o.amount, o.revoked, o.moved,
-               case when o.grant_id = b.head_grant_id then b.head_left else o.remaining end as remaining
+               case when o.grant_id = b.head_grant_id then b.head_left else o.remaining end
+                   as remaining
           from pgsaas.credit_grants o join b using (account_id)),
     gs as (
         select g.account_id, coalesce(sum(g.remaining) filter (where not g.is_pending), 0) as free,
                max(g.grant_id) as last_id,
-               bool_or(g.is_open and g.is_pending or (not g.is_open and not g.is_pending and g.remaining > 0)) as is_odd
+               bool_or(g.is_open and g.is_pending or (not g.is_open and not g.is_pending
+                   and g.remaining > 0)) as is_odd
           from g group by 1),
     h as (
-        select o.account_id, coalesce(sum(o.amount) filter (where o.state = 'open'), 0) as held, max(o.hold_id) as last_id,
-               bool_or(o.amount <> (select sum((x ->> 1)::numeric) from jsonb_array_elements(o.allocations) x)) as is_split
+        select o.account_id, coalesce(sum(o.amount) filter (where o.state = 'open'), 0) as held,
+            max(o.hold_id) as last_id,
+               bool_or(o.amount <> (select sum((x ->> 1)::numeric)
+                   from jsonb_array_elements(o.allocations) x)) as is_split
           from pgsaas.credit_holds o join b using (account_id) group by 1),
     t as (
-        select o.account_id, o.seq, o.amount, o.balance_after, o.created_at, o.allocations, o.transaction_type, o.ref_seq,
-               lag(o.seq) over w as seq0, lag(o.balance_after) over w as balance0, lag(o.created_at) over w as at0
+        select o.account_id, o.seq, o.amount, o.balance_after, o.created_at, o.allocations,
+            o.transaction_type, o.ref_seq,
+               lag(o.seq) over w as seq0, lag(o.balance_after) over w as balance0,
+                   lag(o.created_at) over w as at0
           from pgsaas.credit_transactions o join b using (account_id)
         window w as (partition by o.account_id order by o.seq)),
     l as (
-        select t.account_id, sum(t.amount) as total, max(t.seq) as seq, max(t.created_at) as last_at,
-               coalesce(sum(t.amount) filter (where t.transaction_type not in ('deduction', 'capture', 'refund')), 0) as not_spent,
+        select t.account_id, sum(t.amount) as total, max(t.seq) as seq,
+            max(t.created_at) as last_at,
+               coalesce(sum(t.amount) filter (where t.transaction_type not in ('deduction',
+                   'capture', 'refund')), 0) as not_spent,
                coalesce(sum(t.amount) filter (where t.transaction_type = 'grant'), 0) as earned
           from t group by 1),
     refunds as (
         select t.account_id, t.ref_seq, sum(t.amount) as amount from t
          where t.transaction_type = 'refund' group by 1, 2)
     select b.account_id, 'balance is the sum of the ledger',
-           format('balance %s, ledger %s, seq %s, last row %s', b.balance, coalesce(c.balance_after, 0) + coalesce(l.total, 0),
+           format('balance %s, ledger %s, seq %s, last row %s', b.balance,
+               coalesce(c.balance_after, 0) + coalesce(l.total, 0),
                b.seq, coalesce(l.seq, c.seq, 0))
       from b left join l using (account_id) left join c using (account_id)
      where b.balance <> coalesce(c.balance_after, 0) + coalesce(l.total, 0)
@@ -54,7 +66,8 @@ begin
         or b.lifetime_earned <> coalesce(c.lifetime_earned, 0) + coalesce(l.earned, 0)
     union all
     select b.account_id, 'balance is free + held - owed',
-           format('balance %s, free %s, held %s, owed %s', b.balance, coalesce(gs.free, 0), b.held, b.owed)
+           format('balance %s, free %s, held %s, owed %s', b.balance, coalesce(gs.free, 0), b.held,
+               b.owed)
       from b left join gs using (account_id)
      where b.balance <> coalesce(gs.free, 0) + b.held - b.owed
     union all
@@ -66,9 +79,11 @@ begin
     select b.account_id, 'nothing is negative, and free and owed never coexist',
            format('head %s, held %s, owed %s, free %s', b.head_left, b.held, b.owed, gs.free)
       from b left join gs using (account_id)
-     where b.head_left < 0 or b.held < 0 or b.owed < 0 or b.overdraft_limit < 0 or (b.owed > 0 and gs.free > 0)
+     where b.head_left < 0 or b.held < 0 or b.owed < 0 or b.overdraft_limit < 0 or (b.owed > 0
+         and gs.free > 0)
     union all
-    select b.account_id, 'held is the sum of open holds', format('held %s, holds %s', b.held, coalesce(h.held, 0))
+    select b.account_id, 'held is the sum of open holds', format('held %s, holds %s', b.held,
+        coalesce(h.held, 0))
       from b left join h using (account_id)
      where b.held <> coalesce(h.held, 0) or h.is_split or coalesce(h.last_id, 0) <> b.hold_count
     union all
@@ -82,13 +97,16 @@ begin
       from t
      where t.transaction_type in ('deduction', 'capture')
        and (t.amount >= 0 or (t.allocations is not null
-            and -t.amount is distinct from (select sum((x ->> 1)::numeric) from jsonb_array_elements(t.allocations) x)))
+            and -t.amount is distinct from (select sum((x ->> 1)::numeric)
+                from jsonb_array_elements(t.allocations) x)))
     union all
-    select t.account_id, 'a charge is refunded at most once over', format('seq %s, refunded %s of %s', t.seq, r.amount, -t.amount)
+    select t.account_id, 'a charge is refunded at most once over',
+        format('seq %s, refunded %s of %s', t.seq, r.amount, -t.amount)
       from t join refunds r on r.account_id = t.account_id and r.ref_seq = t.seq
      where r.amount > -t.amount
     union all
-    select b.account_id, 'account time is not behind the ledger', format('last_at %s, last row %s', b.last_at, l.last_at)
+    select b.account_id, 'account time is not behind the ledger', format('last_at %s, last row %s',
+        b.last_at, l.last_at)
       from b join l using (account_id) where b.last_at < l.last_at
     union all
     select b.account_id, 'next_change_at is not late', format('next_change_at %s', b.next_change_at)
@@ -104,26 +122,38 @@ begin
     select b.account_id, 'the head is the first to burn', format('head %s', b.head_grant_id)
       from b join g k on k.account_id = b.account_id and k.grant_id = b.head_grant_id
      where b.head_left > 0 and exists (
-           select from g where g.account_id = b.account_id and g.is_open and g.grant_id <> k.grant_id
-              and (g.priority, case when b.burn_order = 'expiring_first' then g.expires_at else 'infinity' end,
-                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover', 'allowance'],
-                       case when g.source in ('referral', 'transfer') then 'bonus' else g.source end), g.expires_at, g.grant_id)
-                < (k.priority, case when b.burn_order = 'expiring_first' then k.expires_at else 'infinity' end,
-                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover', 'allowance'],
-                       case when k.source in ('referral', 'transfer') then 'bonus' else k.source end), k.expires_at, k.grant_id))
+           select from g where g.account_id = b.account_id and g.is_open
+               and g.grant_id <> k.grant_id
+              and (g.priority, case when b.burn_order = 'expiring_first' then g.expires_at
+                  else 'infinity' end,
+                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover',
+                       'allowance'],
+                       case when g.source in ('referral', 'transfer') then 'bonus'
+                           else g.source end), g.expires_at, g.grant_id)
+                < (k.priority, case when b.burn_order = 'expiring_first' then k.expires_at
+                    else 'infinity' end,
+                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover',
+                       'allowance'],
+                       case when k.source in ('referral', 'transfer') then 'bonus'
+                           else k.source end), k.expires_at, k.grant_id))
     union all
-    select b.account_id, 'free credits by source are what is free', format('head %s of %s, others %s', b.head_left, b.head_source, b.other_free)
+    select b.account_id, 'free credits by source are what is free',
+        format('head %s of %s, others %s', b.head_left, b.head_source, b.other_free)
       from b
      where b.head_source is distinct from (
-               select g.source from g where g.account_id = b.account_id and g.grant_id = b.head_grant_id)
+               select g.source from g where g.account_id = b.account_id
+                   and g.grant_id = b.head_grant_id)
         or b.other_free <> coalesce((
                select jsonb_object_agg(s.source, s.free) from (
                    select g.source, trim_scale(sum(g.remaining)) as free from g
-                    where g.account_id = b.account_id and g.is_open and g.grant_id is distinct from b.head_grant_id
+                    where g.account_id = b.account_id and g.is_open and g.grant_id is distinct
+                        from b.head_grant_id
                     group by g.source) s), '{}')
         or b.next_expiry_at > coalesce((select min(g.expires_at) from g
-                                         where g.account_id = b.account_id and g.is_open and g.remaining > 0), 'infinity');
+                                         where g.account_id = b.account_id and g.is_open
+                                             and g.remaining > 0), 'infinity');
 end $$;
 comment on function pgsaas.verify_ledger(uuid) is
-    'Checks the invariants of one account, or of all: a row per violation (account, rule, figures), none if everything holds. Takes no '
-    'lock. For the system and admins: PT403 for a user.';
+    'Checks the invariants of one account, or of all: a row per violation (account, rule, '
+    'figures), none if everything holds. Takes no lock. For the system and admins: PT403 for a '
+    'user.';

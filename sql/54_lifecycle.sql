@@ -1,26 +1,31 @@
 -- The life of an account: created, attached to a host's users, frozen, exported, erased.
 --
--- Creating is idempotent by the account id or by the host's own id: two transactions that create one account
--- meet at the unique external id, and the later one gets the earlier one's account. An erased person gets no
--- second first allowance: a salted hash of the id and of the address is kept for that, and nothing else.
+-- Creating is idempotent by the account id or by the host's own id: two transactions that create
+-- one account meet at the unique external id, and the later one gets the earlier one's account. An
+-- erased person gets no second first allowance: a salted hash of the id and of the address is kept
+-- for that, and nothing else.
 --
--- Erasing nulls free text and keeps every figure: the ledger stays provable. It is for ever; the account is
--- frozen and without an allowance from then on.
+-- Erasing nulls free text and keeps every figure: the ledger stays provable. It is for ever; the
+-- account is frozen and without an allowance from then on.
 
-create or replace function pgsaas.subject_hashes(p_realm text, p_external_id text, p_email text) returns bytea[]
+create or replace function pgsaas.subject_hashes(p_realm text, p_external_id text,
+    p_email text) returns bytea[]
 language sql stable security definer set search_path = ''
 as $$
     select array_agg(pg_catalog.sha256(i.salt || pg_catalog.convert_to(s.subject::text, 'UTF8')))
       from pgsaas.installation i,
-           (values (jsonb_build_array('id', p_realm, p_external_id)), (jsonb_build_array('email', lower(trim(p_email)))))
+           (values (jsonb_build_array('id', p_realm, p_external_id)), (jsonb_build_array('email',
+               lower(trim(p_email)))))
            s (subject)
      where s.subject ->> -1 is not null
 $$;
 comment on function pgsaas.subject_hashes(text, text, text) is
-    'Salted hashes by which a person is known again after being erased: of the host''s id and of the address.';
+    'Salted hashes by which a person is known again after being erased: of the host''s id and of '
+    'the address.';
 
 -- The balance row of a new account and its first allowance, unless this person was erased before.
-create or replace function pgsaas.open_account(p_account_id uuid, p_realm text, p_external_id text, p_email text)
+create or replace function pgsaas.open_account(p_account_id uuid, p_realm text, p_external_id text,
+    p_email text)
 returns void
 language plpgsql volatile
 as $$
@@ -28,21 +33,25 @@ declare
     v_settings pgsaas.settings;
 begin
     select * into v_settings from pgsaas.settings;
-    perform pgsaas.insert_balance(p_account_id, v_settings.default_burn_order, v_settings.default_low_balance_at);
+    perform pgsaas.insert_balance(p_account_id, v_settings.default_burn_order,
+        v_settings.default_low_balance_at);
     if v_settings.default_allowance > 0 and not exists (
             select from pgsaas.erased_subjects e
-             where e.subject_hash = any (pgsaas.subject_hashes(p_realm, p_external_id, p_email))) then
-        perform pgsaas.start_period(p_account_id, v_settings.default_allowance, v_settings.default_rollover_limit);
+             where e.subject_hash = any (pgsaas.subject_hashes(p_realm, p_external_id,
+                 p_email))) then
+        perform pgsaas.start_period(p_account_id, v_settings.default_allowance,
+            v_settings.default_rollover_limit);
     end if;
 end $$;
 comment on function pgsaas.open_account(uuid, text, text, text) is
     'Opens the balance of a new account, with the first allowance of accounts without a plan.';
 
 create or replace function pgsaas.create_account(
-    p_account_id uuid default null, p_kind text default 'user', p_name text default null, p_email text default null,
+    p_account_id uuid default null, p_kind text default 'user', p_name text default null,
+        p_email text default null,
     p_external_id text default null, p_realm text default null, p_profile jsonb default '{}')
-returns table (account_id uuid, kind text, name text, email text, realm text, external_id text, profile jsonb,
-    is_frozen boolean, created_at timestamptz, created boolean)
+returns table (account_id uuid, kind text, name text, email text, realm text, external_id text,
+    profile jsonb, is_frozen boolean, created_at timestamptz, created boolean)
 language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
@@ -58,7 +67,8 @@ begin
     if p_kind is null or p_kind not in ('user', 'organization') then
         raise exception 'kind must be user or organization' using errcode = '22023';
     elsif octet_length(p_external_id) not between 1 and 255 or octet_length(v_realm) > 255 then
-        raise exception 'an external id has 1 to 255 bytes, a realm at most 255' using errcode = '22023';
+        raise exception 'an external id has 1 to 255 bytes, a realm at most 255' using errcode
+            = '22023';
     end if;
     if p_external_id is not null then
         insert into pgsaas.account_external_ids (realm, external_id, account_id)
@@ -67,7 +77,8 @@ begin
             select x.account_id into v_id from pgsaas.account_external_ids x
              where x.realm = v_realm and x.external_id = p_external_id;
             if v_id is distinct from coalesce(p_account_id, v_id) then
-                raise exception 'external id "%" belongs to another account', p_external_id using errcode = 'PT409';
+                raise exception 'external id "%" belongs to another account',
+                    p_external_id using errcode = 'PT409';
             end if;
             return query select * from pgsaas.account_row(v_id, false);
             return;
@@ -91,11 +102,13 @@ begin
     return query select * from pgsaas.account_row(v_id, true);
 end $$;
 comment on function pgsaas.create_account(uuid, text, text, text, text, text, jsonb) is
-    'Creates an account, or returns the one there is: the same account id, or the same external id in the realm (null: the realm of '
-    'user ids), names the same account; created tells which. A new one gets the default allowance. PT409 if the ids belong to '
-    'different accounts or the kind differs, 22023 for wrong arguments. Only the system: PT403 for a user.';
+    'Creates an account, or returns the one there is: the same account id, or the same external id '
+    'in the realm (null: the realm of user ids), names the same account; created tells which. A '
+    'new one gets the default allowance. PT409 if the ids belong to different accounts or the kind '
+    'differs, 22023 for wrong arguments. Only the system: PT403 for a user.';
 
-create or replace function pgsaas.set_frozen(p_account_id uuid, p_is_frozen boolean, p_reason text) returns boolean
+create or replace function pgsaas.set_frozen(p_account_id uuid, p_is_frozen boolean,
+    p_reason text) returns boolean
 language plpgsql volatile
 as $$
 declare
@@ -110,29 +123,33 @@ begin
         perform pgsaas.store_balance(v_b);
         return false;
     elsif not p_is_frozen and exists (
-            select from pgsaas.accounts a where a.account_id = p_account_id and a.erased_at is not null) then
+            select from pgsaas.accounts a where a.account_id = p_account_id
+                and a.erased_at is not null) then
         raise exception 'an erased account stays frozen' using errcode = 'PT422';
     end if;
     v_b.is_frozen := p_is_frozen;
     perform pgsaas.store_balance(v_b);
-    perform pgsaas.audit(case when p_is_frozen then 'account.frozen' else 'account.unfrozen' end, p_account_id,
+    perform pgsaas.audit(case when p_is_frozen then 'account.frozen' else 'account.unfrozen' end,
+        p_account_id,
         jsonb_build_object('reason', p_reason));
     return true;
 end $$;
-comment on function pgsaas.set_frozen(uuid, boolean, text) is 'Freezes or unfreezes; whether that changed anything.';
+comment on function pgsaas.set_frozen(uuid, boolean, text) is
+    'Freezes or unfreezes; whether that changed anything.';
 
 create or replace function pgsaas.freeze_account(p_account_id uuid, p_reason text) returns boolean
 language sql volatile security definer set search_path = ''
 as $$ select pgsaas.set_frozen(p_account_id, true, p_reason) $$;
 comment on function pgsaas.freeze_account(uuid, text) is
-    'Stops an account: no deduction, hold or transfer; captures, releases, refunds and revocations go on. False if it was frozen. '
-    'PT404, PT403, 22023 without a reason. Audited.';
+    'Stops an account: no deduction, hold or transfer; captures, releases, refunds and revocations '
+    'go on. False if it was frozen. PT404, PT403, 22023 without a reason. Audited.';
 
 create or replace function pgsaas.unfreeze_account(p_account_id uuid, p_reason text) returns boolean
 language sql volatile security definer set search_path = ''
 as $$ select pgsaas.set_frozen(p_account_id, false, p_reason) $$;
 comment on function pgsaas.unfreeze_account(uuid, text) is
-    'Lets a frozen account go on. False if it was not frozen. PT404, PT403, 22023 without a reason, PT422 if it was erased. Audited.';
+    'Lets a frozen account go on. False if it was not frozen. PT404, PT403, 22023 without a '
+    'reason, PT422 if it was erased. Audited.';
 
 create or replace function pgsaas.export_account(p_account_id uuid)
 returns table (section text, record jsonb)
@@ -148,7 +165,8 @@ begin
         union all
         select 'balance', to_jsonb(r) from pgsaas.get_balance(p_account_id) r
         union all
-        (select 'member', to_jsonb(m) from pgsaas.account_members m where m.account_id = p_account_id order by m.user_id)
+        (select 'member', to_jsonb(m) from pgsaas.account_members m
+            where m.account_id = p_account_id order by m.user_id)
         union all
         (select 'grant', to_jsonb(g) - 'is_open' - 'source_rank' from pgsaas.credit_grants g
           where g.account_id = p_account_id order by g.grant_id)
@@ -156,15 +174,17 @@ begin
         (select 'hold', to_jsonb(h) - 'request_hash' from pgsaas.credit_holds h
           where h.account_id = p_account_id order by h.hold_id)
         union all
-        (select 'transaction', to_jsonb(t) - 'request_hash' - 'key_scope' from pgsaas.credit_transactions t
+        (select 'transaction', to_jsonb(t) - 'request_hash' - 'key_scope'
+            from pgsaas.credit_transactions t
           where t.account_id = p_account_id order by t.seq)
         union all
         (select 'audit_event', to_jsonb(e) from pgsaas.audit_events e
           where e.account_id = p_account_id order by e.audit_event_id);
 end $$;
 comment on function pgsaas.export_account(uuid) is
-    'Everything that is kept about an account, one JSON object a row, by section: account, balance, member, grant, hold, transaction, '
-    'audit_event. For its owners and admins, the system and staff. PT404, PT403.';
+    'Everything that is kept about an account, one JSON object a row, by section: account, '
+    'balance, member, grant, hold, transaction, audit_event. For its owners and admins, the system '
+    'and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -188,7 +208,8 @@ begin
     end if;
     insert into pgsaas.erased_subjects (subject_hash, erased_at)
     select h.hash, pgsaas.now()
-      from unnest(pgsaas.subject_hashes(v_account.realm, v_account.external_id, v_account.email)) h (hash)
+      from unnest(pgsaas.subject_hashes(v_account.realm, v_account.external_id,
+          v_account.email)) h (hash)
     on conflict do nothing;
     v_b.is_frozen := true;
     v_b.allowance := 0;
@@ -205,6 +226,7 @@ begin
     return true;
 end $$;
 comment on function pgsaas.erase_account(uuid, text) is
-    'Erases a person from an account, for ever: name, address, profile, host id, members, descriptions and metadata go; figures, times, '
-    'keys, job and agent ids stay, and the account is frozen without an allowance. False if that was done before. PT404, PT403, 22023 '
-    'without a reason. Audited.';
+    'Erases a person from an account, for ever: name, address, profile, host id, members, '
+    'descriptions and metadata go; figures, times, keys, job and agent ids stay, and the account '
+    'is frozen without an allowance. False if that was done before. PT404, PT403, 22023 without a '
+    'reason. Audited.';

@@ -1,17 +1,20 @@
 -- Attachments: a host's users table whose every row has an account.
 --
--- attach_users backfills first, which takes no lock on the table, then adds one trigger and looks once more for
--- rows that came in between: sign-ups wait for that short second look only. The trigger survives the host's own
--- migrations: it names no column (PostgreSQL would refuse to change the type of a column that a trigger names);
--- columns are remembered by number, so renaming one is no matter, and by name, for a dump that was restored
--- elsewhere, where numbers may differ. Where a column is gone the trigger warns and lets the row in: billing must
--- not stop a sign-up; `pgsaas doctor` names the table, and attaching again heals it.
+-- attach_users backfills first, which takes no lock on the table, then adds one trigger and looks
+-- once more for rows that came in between: sign-ups wait for that short second look only. The
+-- trigger survives the host's own migrations: it names no column (PostgreSQL would refuse to change
+-- the type of a column that a trigger names); columns are remembered by number, so renaming one is
+-- no matter, and by name, for a dump that was restored elsewhere, where numbers may differ. Where a
+-- column is gone the trigger warns and lets the row in: billing must not stop a sign-up; `pgsaas
+-- doctor` names the table, and attaching again heals it.
 --
--- The realm of the external ids is the table's name when it was first attached, and stays when the table is
--- renamed. uuid ids become the account ids themselves where they are free. The first attached table's realm becomes
--- the realm of user ids (settings.identity_realm), unless accounts with external ids exist already.
+-- The realm of the external ids is the table's name when it was first attached, and stays when the
+-- table is renamed. uuid ids become the account ids themselves where they are free. The first
+-- attached table's realm becomes the realm of user ids (settings.identity_realm), unless accounts
+-- with external ids exist already.
 
-create or replace function pgsaas.attach_rows(p_realm text, p_ids text[], p_emails text[]) returns bigint
+create or replace function pgsaas.attach_rows(p_realm text, p_ids text[],
+    p_emails text[]) returns bigint
 language plpgsql volatile security definer set search_path = ''
 as $$
 declare
@@ -26,17 +29,20 @@ begin
             insert into pgsaas.account_external_ids as x (realm, external_id, account_id)
             select p_realm, i.id,
                    case when i.id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
-                             and not exists (select from pgsaas.accounts a where a.account_id = i.id::uuid)
+                             and not exists (select from pgsaas.accounts a
+                                 where a.account_id = i.id::uuid)
                         then i.id::uuid else gen_random_uuid() end
               from incoming i
             on conflict (realm, external_id) do nothing
             returning x.external_id, x.account_id)
         insert into pgsaas.accounts (account_id, kind, email, created_at)
-        select n.account_id, 'user', case when octet_length(i.email) <= 1000 then i.email end, pgsaas.now()
+        select n.account_id, 'user', case when octet_length(i.email) <= 1000 then i.email end,
+            pgsaas.now()
           from named n join incoming i on i.id = n.external_id
         returning account_id, email
     loop
-        perform pgsaas.open_account(v_new.account_id, p_realm, (select x.external_id from pgsaas.account_external_ids x
+        perform pgsaas.open_account(v_new.account_id, p_realm,
+            (select x.external_id from pgsaas.account_external_ids x
             where x.account_id = v_new.account_id), v_new.email);
         v_count := v_count + 1;
     end loop;
@@ -45,9 +51,10 @@ end $$;
 comment on function pgsaas.attach_rows(text, text[], text[]) is
     'Gives each of these ids of a realm an account, unless it has one; returns how many are new.';
 
--- Which columns of the attached table hold the id and the address, by their present names. Numbers count for the
--- very table that was attached; elsewhere (a restored dump, a partition) names do.
-create or replace function pgsaas.attached_columns(p_realm text, p_table oid, out p_id name, out p_email name)
+-- Which columns of the attached table hold the id and the address, by their present names. Numbers
+-- count for the very table that was attached; elsewhere (a restored dump, a partition) names do.
+create or replace function pgsaas.attached_columns(p_realm text, p_table oid, out p_id name,
+    out p_email name)
 language sql stable security definer set search_path = ''
 as $$
     select max(c.attname) filter (where c.attnum = a.id_attnum and a.relation_oid = p_table
@@ -58,7 +65,8 @@ as $$
       join pg_catalog.pg_attribute c on c.attrelid = p_table and c.attnum > 0 and not c.attisdropped
      where a.realm = p_realm
 $$;
-comment on function pgsaas.attached_columns(text, oid) is 'The present names of the id and address columns of an attached table.';
+comment on function pgsaas.attached_columns(text, oid) is
+    'The present names of the id and address columns of an attached table.';
 
 create or replace function pgsaas.attached_row() returns trigger
 language plpgsql security definer set search_path = ''
@@ -82,7 +90,8 @@ begin
             return null;
         end if;
         update pgsaas.account_external_ids x set external_id = v_id
-         where x.realm = tg_argv[0] and x.external_id = v_old ->> v_columns.p_id and x.external_id <> v_id;
+         where x.realm = tg_argv[0] and x.external_id = v_old ->> v_columns.p_id
+             and x.external_id <> v_id;
         update pgsaas.accounts a set email = v_new ->> v_columns.p_email
           from pgsaas.account_external_ids x
          where x.realm = tg_argv[0] and x.external_id = v_id and a.account_id = x.account_id
@@ -91,10 +100,12 @@ begin
     perform pgsaas.attach_rows(tg_argv[0], array[v_id], array[v_new ->> v_columns.p_email]);
     return null;
 end $$;
-comment on function pgsaas.attached_row() is 'Trigger of an attached table: a new row gets an account, a changed id or address is followed.';
+comment on function pgsaas.attached_row() is
+    'Trigger of an attached table: a new row gets an account, a changed id or address is followed.';
 
 create or replace function pgsaas.attach_users(
-    p_table regclass, p_id text default 'id', p_email text default null, p_limit integer default null)
+    p_table regclass, p_id text default 'id', p_email text default null,
+        p_limit integer default null)
 returns table (realm text, attached bigint, remaining bigint)
 language plpgsql volatile
 as $$
@@ -113,38 +124,54 @@ begin
     select a.attnum into v_email_attnum from pg_catalog.pg_attribute a
      where a.attrelid = p_table and a.attname = p_email and a.attnum > 0 and not a.attisdropped;
     if v_id_attnum is null or (p_email is not null and v_email_attnum is null) then
-        raise exception 'table % has no column "%"', p_table, case when v_id_attnum is null then p_id else p_email end
+        raise exception 'table % has no column "%"', p_table, case when v_id_attnum is null
+            then p_id else p_email end
             using errcode = '22023';
+    elsif p_limit < 1 then
+        raise exception 'a limit is at least 1' using errcode = '22023';
     elsif not exists (
             select from pg_catalog.pg_index i
-             where i.indrelid = p_table and i.indisunique and i.indpred is null and i.indnkeyatts = 1
+             where i.indrelid = p_table and i.indisunique and i.indpred is null
+                 and i.indnkeyatts = 1
                and i.indkey[0] = v_id_attnum) then
         raise exception 'column "%" of % is not unique: it cannot tell users apart', p_id, p_table
             using errcode = '22023';
     end if;
-    select a.realm into v_realm from pgsaas.attachments a where a.relation = p_table for no key update;
+    select a.realm into v_realm from pgsaas.attachments a where a.relation = p_table
+        for no key update;
     v_is_attached := found;
     if v_realm is null then
         select format('%I.%I', n.nspname, c.relname) into v_realm
-          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = p_table;
+          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+              where c.oid = p_table;
     end if;
+    v_query := format($query$
+        select array_agg(s.id), array_agg(s.email) from (
+            select t.%1$I::text as id, %2$s as email from %3$s t
+             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
+                   select from pgsaas.account_external_ids x
+                    where x.realm = $1 and x.external_id = t.%1$I::text)
+             limit $2) s $query$,
+        p_id, case when p_email is null then 'null::text' else format('t.%I::text', p_email) end,
+        p_table);
     attached := 0;
-    v_query := format('select array_agg(s.id), array_agg(s.email) from (select t.%1$I::text as id, %2$s as email from %3$s t
-         where t.%1$I is not null and not exists (select from pgsaas.account_external_ids x
-               where x.realm = $1 and x.external_id = t.%1$I::text) limit $2) s',
-        p_id, case when p_email is null then 'null::text' else format('t.%I::text', p_email) end, p_table);
     loop
-        execute v_query into v_ids, v_emails using v_realm, least(10000, p_limit - attached);
+        execute v_query into v_ids, v_emails
+            using v_realm, greatest(1, least(10000, p_limit - attached));
         exit when v_ids is null or attached >= p_limit;
         attached := attached + pgsaas.attach_rows(v_realm, v_ids, v_emails);
     end loop;
     if v_ids is null then
-        insert into pgsaas.attachments (realm, relation, relation_oid, id_column, id_attnum, email_column, email_attnum,
+        insert into pgsaas.attachments (realm, relation, relation_oid, id_column, id_attnum,
+            email_column, email_attnum,
             attached_at)
-        values (v_realm, p_table, p_table::oid, p_id, v_id_attnum, p_email, v_email_attnum, pgsaas.now())
+        values (v_realm, p_table, p_table::oid, p_id, v_id_attnum, p_email, v_email_attnum,
+            pgsaas.now())
         on conflict (realm) do update
-           set relation = excluded.relation, relation_oid = excluded.relation_oid, id_column = excluded.id_column,
-               id_attnum = excluded.id_attnum, email_column = excluded.email_column, email_attnum = excluded.email_attnum;
+           set relation = excluded.relation, relation_oid = excluded.relation_oid,
+               id_column = excluded.id_column,
+               id_attnum = excluded.id_attnum, email_column = excluded.email_column,
+                   email_attnum = excluded.email_attnum;
         if not exists (select from pg_catalog.pg_trigger t
                         where t.tgrelid = p_table and t.tgname = 'pgsaas_attached_row') then
             execute format('create trigger pgsaas_attached_row after insert or update on %s
@@ -157,23 +184,29 @@ begin
         end loop;
         if not v_is_attached then
             update pgsaas.settings s set identity_realm = v_realm
-             where s.identity_realm = '' and not exists (select from pgsaas.account_external_ids x where x.realm = '');
-            perform pgsaas.audit('table.attached', null, jsonb_build_object('table', p_table::text, 'realm', v_realm));
+             where s.identity_realm = '' and not exists (select from pgsaas.account_external_ids x
+                 where x.realm = '');
+            perform pgsaas.audit('table.attached', null, jsonb_build_object('table', p_table::text,
+                'realm', v_realm));
         end if;
         remaining := 0;
     else
-        execute format('select count(*) from %3$s t where t.%1$I is not null and not exists (select
-            from pgsaas.account_external_ids x where x.realm = %2$L and x.external_id = t.%1$I::text)', p_id, v_realm, p_table)
-            into remaining;
+        execute format($query$
+            select count(*) from %2$s t
+             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
+                   select from pgsaas.account_external_ids x
+                    where x.realm = %3$L and x.external_id = t.%1$I::text) $query$,
+            p_id, p_table, v_realm) into remaining;
     end if;
     realm := v_realm;
     return next;
 end $$;
 comment on function pgsaas.attach_users(regclass, text, text, integer) is
-    'Gives every row of a host''s users table an account, now and, by a trigger, from now on. p_id is its unique id (uuid, bigint or '
-    'text; a uuid becomes the account id where it is free), p_email a column to keep as the address. With p_limit at most so many per '
-    'call and no trigger until none remain: call again. Repeating changes nothing. Run as owner of the table and member of pgsaas_owner. '
-    '22023 for an unknown or not unique column.';
+    'Gives every row of a host''s users table an account, now and, by a trigger, from now on. p_id '
+    'is its unique id (uuid, bigint or text; a uuid becomes the account id where it is free), '
+    'p_email a column to keep as the address. With p_limit at most so many per call and no trigger '
+    'until none remain: call again. Repeating changes nothing. Run as owner of the table and '
+    'member of pgsaas_owner. 22023 for an unknown or not unique column or a limit below 1.';
 
 create or replace function pgsaas.detach_users(p_table regclass) returns boolean
 language plpgsql volatile
@@ -188,4 +221,5 @@ begin
     return true;
 end $$;
 comment on function pgsaas.detach_users(regclass) is
-    'Stops giving accounts to new rows of an attached table; the accounts there are stay. False if it was not attached.';
+    'Stops giving accounts to new rows of an attached table; the accounts there are stay. False if '
+    'it was not attached.';

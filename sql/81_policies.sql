@@ -1,18 +1,20 @@
 -- Row security: the whole matrix. Nobody but the owner's functions writes; these are the readers.
 --
--- user   sees the rows of accounts that the user of the claims owns or is a member of.
--- app    the same while a user's claims are set, everything while it acts as the system.
--- admin  everything, with claims only where they name a platform admin.
+-- * user sees the rows of accounts that the user of the claims owns or is a member of.
+-- * app sees the same while a user's claims are set, everything while it acts as the system.
+-- * admin sees everything, with claims only where they name a platform admin.
 --
--- `= any (stable function)` is an index condition: the function runs once a query, not once a row. A policy that
--- queried account_members itself would recurse into that table's own policy. No subqueries: a distributed table
--- cannot have them. The texts below are written as the catalogue prints them, because a policy is replaced only
--- where its text differs: dropping one waits for every open charge and makes all tenants wait behind it.
+-- `= any (stable function)` is an index condition: the function runs once a query, not once a row.
+-- A policy that queried account_members itself would recurse into that table's own policy. No
+-- subqueries: a distributed table cannot have them. The texts below are written as the catalogue
+-- prints them, because a policy is replaced only where its text differs: dropping one waits for
+-- every open charge and makes all tenants wait behind it.
 
 do $$
 declare
     v_mine constant text := '(account_id = ANY (pgsaas.my_account_ids()))';
-    v_app constant text := '(pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids())))';
+    v_app constant text :=
+        '(pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids())))';
     v_system constant text := 'pgsaas.acts_as_system()';
     v_admin constant text := 'pgsaas.acts_as_admin()';
     v_wanted record;
@@ -35,20 +37,26 @@ begin
               ('audit_events',          null,   null,     v_admin),
               ('outbox_messages',       null,   null,     v_admin))
               m (relation, for_user, for_app, for_admin)
-         cross join lateral (values ('user', m.for_user), ('app', m.for_app), ('admin', m.for_admin))
+         cross join lateral (values ('user', m.for_user), ('app', m.for_app), ('admin',
+             m.for_admin))
               p (reader, expression)
          where p.expression is not null
     loop
-        select concat_ws(' ', p.permissive, p.cmd, p.roles[1], cardinality(p.roles), p.qual, p.with_check) into v_is
+        select concat_ws(' ', p.permissive, p.cmd, p.roles[1], cardinality(p.roles), p.qual,
+            p.with_check) into v_is
           from pg_catalog.pg_policies p
-         where p.schemaname = 'pgsaas' and p.tablename = v_wanted.relation and p.policyname = v_wanted.name;
-        if v_is is distinct from concat_ws(' ', 'PERMISSIVE', 'SELECT', 'pgsaas_' || v_wanted.reader, 1, v_wanted.expression) then
+         where p.schemaname = 'pgsaas' and p.tablename = v_wanted.relation
+             and p.policyname = v_wanted.name;
+        if v_is is distinct from concat_ws(' ', 'PERMISSIVE', 'SELECT',
+            'pgsaas_' || v_wanted.reader, 1, v_wanted.expression) then
             if v_is is not null then
                 execute format('drop policy %I on pgsaas.%I', v_wanted.name, v_wanted.relation);
             end if;
-            execute format('create policy %I on pgsaas.%I for select to %I using (%s)', v_wanted.name, v_wanted.relation,
+            execute format('create policy %I on pgsaas.%I for select to %I using (%s)',
+                v_wanted.name, v_wanted.relation,
                 'pgsaas_' || v_wanted.reader, v_wanted.expression);
         end if;
-        insert into pg_temp.pgsaas_declared (kind, name, relation) values ('policy', v_wanted.name, v_wanted.relation);
+        insert into pg_temp.pgsaas_declared (kind, name, relation) values ('policy', v_wanted.name,
+            v_wanted.relation);
     end loop;
 end $$;

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgsaas.errors import RuleViolated
-from pgsaas.install.bootstrap import bootstrap, is_bootstrapped, roles_script
-from pgsaas.install.load import OWN_TABLES, load, load_after_yoyo
+from pgsaas.install.loader import OWN_TABLES, load, load_after_yoyo, refuse_clock
+from pgsaas.install.removal import Removal, uninstall, unload
+from pgsaas.install.roles import bootstrap, is_bootstrapped, roles_script
 from pgsaas.install.script import migrate_script
 from pgsaas.install.session import (
     Session,
@@ -21,7 +22,6 @@ from pgsaas.install.session import (
     silent,
 )
 from pgsaas.install.state import Status, status
-from pgsaas.install.uninstall import Removal, uninstall, unload
 from pgsaas.install.yoyo_backend import apply_pending, roll_back
 from pgsaas.resources import Resources, packaged
 
@@ -70,6 +70,11 @@ def migrate(
     files = resources or packaged()
     with open_session(dsn) as conn, installer_lock(conn, talk, wait):
         created = bootstrap(conn, files, adopt_roles=adopt_roles, talk=talk)
+        found = status(conn, files)
+        if force or not found.current:
+            refuse_clock(conn)
+        for key in found.drifted:
+            talk(f"warning: {key} was edited after it was applied; it is not applied again")
         conn.execute(OWN_TABLES.encode())
         applied = apply_pending(dsn, files, talk)
         with as_owner(conn):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from psycopg import sql
 
 import pgsaas
-from pgsaas.install.bootstrap import is_bootstrapped, settings_script
-from pgsaas.install.load import OWN_TABLES, is_loaded, statements
+from pgsaas.install.loader import OWN_TABLES, is_loaded, statements
+from pgsaas.install.roles import is_bootstrapped, settings_script
 from pgsaas.install.session import Session
 from pgsaas.install.state import applied_migrations
 from pgsaas.install.yoyo_backend import TABLES, in_order, mark_hash
@@ -28,7 +28,7 @@ def migrate_script(
     force: bool = False,
 ) -> str:
     """The script for the state this database is in; a comment when there is nothing to do."""
-    parts = [HEADER, "begin;"]
+    parts = [HEADER, "begin;", "set local search_path = '';", "set local statement_timeout = 0;"]
     if not (ready := is_bootstrapped(conn)):
         parts += settings_script(conn.info.user, adopt_roles=adopt_roles)
         parts.append(resources.roles().text)

@@ -34,6 +34,30 @@ def silent(line: str) -> None:
     """Say nothing."""
 
 
+#: A host may have set any of these for the role or the database; an installer needs them so.
+CALM = """
+set statement_timeout = 0;
+set idle_session_timeout = 0;
+set idle_in_transaction_session_timeout = 0;
+set default_transaction_isolation = 'read committed';
+set search_path = '';
+"""
+
+
+def connect(dsn: str) -> Session:
+    """A connection in autocommit mode, free of the timeouts of the role it belongs to."""
+    conn = psycopg.connect(
+        dsn,
+        autocommit=True,
+        prepare_threshold=None,
+        client_encoding="UTF8",
+        fallback_application_name="pgsaas",
+        connect_timeout=conninfo_to_dict(dsn).get("connect_timeout") or 10,
+    )
+    conn.execute(CALM)
+    return conn
+
+
 @contextmanager
 def open_session(dsn: str) -> Iterator[Session]:
     """A direct connection in autocommit mode to a server that pgsaas supports.
@@ -47,13 +71,7 @@ def open_session(dsn: str) -> Iterator[Session]:
         raise NoDatabase("the database address cannot be read: postgresql://…") from None
     where = _where(parts)
     try:
-        conn = psycopg.connect(
-            dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            fallback_application_name="pgsaas",
-            connect_timeout=parts.get("connect_timeout") or 10,
-        )
+        conn = connect(dsn)
     except psycopg.OperationalError as error:
         raise explain_refusal(str(error), where) from error
     with conn:
@@ -68,6 +86,14 @@ def open_session(dsn: str) -> Iterator[Session]:
         except pg.InsufficientPrivilege as error:
             raise MissingPrivilege(
                 f"role {conn.info.user} may not do that: {error.diag.message_primary}"
+            ) from error
+        except pg.LockNotAvailable as error:
+            raise LockBusy(
+                "a transaction of the application holds a lock for too long: try again"
+            ) from error
+        except pg.ReadOnlySqlTransaction as error:
+            raise PgsaasError(
+                f"the server at {where} is read-only, a standby perhaps: use the primary"
             ) from error
         except (pg.SerializationFailure, pg.DeadlockDetected) as error:
             raise RaceLost from error

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pgsaas
-from pgsaas.install.bootstrap import is_bootstrapped
-from pgsaas.install.load import is_loaded
+from pgsaas.install.loader import is_loaded
+from pgsaas.install.roles import is_bootstrapped
 from pgsaas.install.session import Session
 from pgsaas.resources import Resources
 

@@ -17,7 +17,7 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import default_migration_table, get_migration_hash, topological_sort
 
 from pgsaas.errors import MissingPrivilege, PgsaasError
-from pgsaas.install.session import Talk
+from pgsaas.install.session import Talk, connect
 from pgsaas.resources import Resources, SqlFile
 
 ATTEMPTS = 5
@@ -39,12 +39,7 @@ class OwnerBackend(PostgresqlPsycopgBackend):
 
     def connect(self, dburi: object) -> psycopg.Connection[Any]:
         """Connect as yoyo expects it: in autocommit mode."""
-        return psycopg.connect(
-            self.dsn,
-            autocommit=True,
-            prepare_threshold=None,
-            fallback_application_name="pgsaas migrate",
-        )
+        return connect(self.dsn)
 
     def init_connection(self, connection: psycopg.Connection[Any]) -> None:
         """Act as the owner, in the schema; wait for no lock longer than a few seconds."""

@@ -15,6 +15,7 @@ ROLES = (
     "pgsaas_runner",
     "pgsaas_owner",
 )
+PATIENCE = "set local lock_timeout = '10s'"
 
 
 @dataclass(slots=True)
@@ -144,7 +145,7 @@ def uninstall(
     done = Removal()
     with open_session(dsn) as conn, installer_lock(conn, talk, wait):
         with conn.transaction():
-            conn.execute("set local lock_timeout = '10s'")
+            conn.execute(PATIENCE)
             found = conn.execute("select pg_catalog.to_regnamespace('pgsaas')").fetchone()
             if found != (None,):
                 _drop_schema(conn, done, force, talk)
@@ -205,7 +206,7 @@ def _drop_roles(conn: Session, done: Removal, talk: Talk) -> None:
 def unload(conn: Session) -> None:
     """Drop what holds no data (policies, triggers, views, functions): a load makes it again."""
     with conn.transaction():
-        conn.execute("set local lock_timeout = '10s'")
+        conn.execute(PATIENCE)
         conn.execute(
             """
             do $unload$

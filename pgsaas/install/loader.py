@@ -41,12 +41,8 @@ end
 $own$;
 """.strip()
 
-BEGIN = """
-set local role pgsaas_owner;
-set local lock_timeout = '5s';
-set local check_function_bodies = on;
-set local search_path = '';
-do $lock$ begin perform pg_catalog.pg_advisory_xact_lock(@key@); end $lock$;
+#: Loading would put the real clock back under a test's feet.
+REFUSE_CLOCK = """
 do $clock$
 begin
     if (select pg_catalog.btrim(p.prosrc) <> 'select pg_catalog.now()' from pg_catalog.pg_proc p
@@ -56,6 +52,17 @@ begin
     end if;
 end
 $clock$;
+""".strip()
+
+BEGIN = (
+    """
+set local role pgsaas_owner;
+set local lock_timeout = '5s';
+set local statement_timeout = 0;
+set local check_function_bodies = on;
+set local search_path = '';
+do $lock$ begin perform pg_catalog.pg_advisory_xact_lock(@key@); end $lock$;
+@clock@
 -- what this load declares: triggers and policies, which it replaces only where they differ
 create temporary table pgsaas_declared (kind text, name text, relation text) on commit drop;
 -- what was there before it: a row whose xmin does not change was not rewritten
@@ -66,7 +73,10 @@ create temporary table pgsaas_before on commit drop as
     select 'view', c.oid, r.xmin::text
     from pg_catalog.pg_rewrite r join pg_catalog.pg_class c on c.oid = r.ev_class
     where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace;
-""".strip().replace("@key@", str(LOCK_KEY))
+""".strip()
+    .replace("@key@", str(LOCK_KEY))
+    .replace("@clock@", REFUSE_CLOCK)
+)
 
 CHECK_REWRITTEN = """
 do $stale$
@@ -165,6 +175,14 @@ def is_loaded(conn: Session, resources: Resources) -> bool:
     """Whether this database carries exactly these files, loaded by this version."""
     row = conn.execute("select sql_sha256, version from pgsaas.installation").fetchone()
     return row == (resources.sql_sha256(), pgsaas.__version__)
+
+
+def refuse_clock(conn: Session) -> None:
+    """Raise ClockReplaced while a test clock is set."""
+    try:
+        conn.execute(REFUSE_CLOCK.encode())
+    except psycopg.Error as error:
+        raise _explain(error, "the clock") from error
 
 
 def load(conn: Session, resources: Resources, *, force: bool = False, talk: Talk) -> bool:

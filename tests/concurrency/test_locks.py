@@ -296,5 +296,6 @@ def test_the_lock_ends_with_the_session(db: Database, four: list[Client]) -> Non
     wait_until_locked(db, second)
     with db.connect() as killer:
         killer.execute("select pg_terminate_backend(%s)", [first.info.backend_pid])
+    first.close()
     assert finish()["new_balance"] == 9
     assert is_sound(second)

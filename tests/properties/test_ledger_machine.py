@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -24,7 +24,8 @@ from hypothesis.stateful import (
 
 from tests.conftest import Database
 from tests.properties.moves import MOVES, STARTS, Moves
-from tests.properties.pair import Conn, Pair, connect
+from tests.properties.pair import Conn, Disagreement, Pair, connect
+from tests.properties.shrink import shrink
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ COMMON = settings(
     database=None,
     deadline=None,
     print_blob=True,
+    phases=[Phase.generate],  # shrink() is quicker, and its story can be read
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
@@ -53,12 +55,14 @@ class LedgerMachine(RuleBasedStateMachine):
     """An organization and two of its members, in SQL and in the model."""
 
     conn: Conn
+    pairs: ClassVar[list[Pair]] = []
     moves: Moves | None = None
 
     @initialize(data=st.data())
     def open_accounts(self, data: st.DataObject) -> None:
         choose = Drawn(data)
         pair = Pair(self.conn, choose.pick(STARTS))
+        self.pairs[:] = [pair]
         self.moves = Moves(pair, pair.open_organization(members=2), choose)
 
     def teardown(self) -> None:
@@ -88,7 +92,11 @@ def run(db: Database, profile: settings, seed: int | None = None) -> None:
         machine = type("LedgerMachine", (LedgerMachine,), {"conn": conn})
         if seed is not None:
             hypothesis.seed(seed)(machine)
-        run_state_machine_as_test(machine, settings=profile)
+        try:
+            run_state_machine_as_test(machine, settings=profile)
+        except Disagreement:
+            pair = LedgerMachine.pairs[-1]
+            raise AssertionError(shrink(conn, pair.calls, list(pair.world.accounts))) from None
         assert conn.execute("select * from pgsaas.verify_ledger()").fetchall() == []
 
 

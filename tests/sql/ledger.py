@@ -149,6 +149,14 @@ class Ledger:
         )
         return [(str(source), Decimal(left)) for source, left in found]
 
+    def parts(self, account: UUID, seq: int) -> list[tuple[Any, ...]]:
+        """Grant, source, amount and what was refunded of every part of a charge."""
+        return self.conn.execute(
+            "select grant_id, source, amount, refunded"
+            " from pgsaas.explain_deduction(%s, %s) order by part",
+            [account, seq],
+        ).fetchall()
+
     def violations(self) -> list[str]:
         """The rules that verify_ledger() says are broken."""
         return sorted({row["rule"] for row in self.call_all("verify_ledger")})

@@ -29,8 +29,9 @@ class Host:
         self.add(1, rows, kind, name)
 
     def add(self, first: int, last: int, kind: str = "bigint", name: str = "public.users") -> None:
+        made = IDS.get(kind, "n")
         self.run(
-            f"insert into {name} (id, email) select {IDS[kind]}, 'u' || n || '@example.com'"
+            f"insert into {name} (id, email) select {made}, 'u' || n || '@example.com'"
             f" from generate_series({first}, {last}) n"
         )
 

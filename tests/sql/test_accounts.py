@@ -48,7 +48,8 @@ def test_the_same_ids_name_the_same_account(ledger: Ledger, again: dict[str, obj
 
 
 CONFLICTS = [
-    pytest.param({"p_account_id": UUID(int=5), "p_external_id": "ada"}, id="known-id-other-account"),
+    pytest.param({"p_account_id": UUID(int=5), "p_external_id": "ada"},
+                 id="known-id-other-account"),
     pytest.param({"p_account_id": NOBODY, "p_external_id": "eve"}, id="known-account-other-id"),
     pytest.param({"p_account_id": NOBODY, "p_external_id": "ada", "p_realm": "clerk"},
                  id="known-account-other-realm"),

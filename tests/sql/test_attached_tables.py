@@ -157,3 +157,49 @@ def test_what_identity_realm_attaching_chose_is_audited_as_a_setting(host: Host)
     host.attach()
     [event] = host.ledger.audit("setting.changed")
     assert event["details"]["new"] == "public.users"
+
+
+def test_attaching_by_another_id_while_the_first_is_there_conflicts(host: Host) -> None:
+    """Everybody would get a second account."""
+    host.run("create table users (id int primary key, key uuid unique, email text)")
+    host.run("insert into users values (1, gen_random_uuid(), 'a')")
+    host.attach()
+    with host.ledger.raises("PT409"):
+        host.ledger.call("attach_users", "users", "key")
+
+
+ODD_VALUES = {
+    "a zero byte in json": ("json", '{"a": "\\u0000"}'),
+    "a huge number in json": ("json", '{"a": 1e200000}'),
+    "an infinite number": ("float8", "Infinity"),
+    "a long text": ("text", "x" * 1_000_000),
+    "bytes": ("bytea", "\\x00ff"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_VALUES)
+def test_no_value_in_another_column_stops_a_sign_up(host: Host, name: str) -> None:
+    kind, value = ODD_VALUES[name]
+    host.table("bigint", 1)
+    host.run(f"alter table users add odd {kind}")
+    host.attach()
+    assert host.run("insert into users (id, odd) values (2, %s)", value) == 1
+    assert host.run("update users set odd = %s", value) == 2
+    assert set(host.accounts()) == {"1", "2"}
+
+
+def test_a_table_dropped_while_attached_does_not_stop_others(host: Host) -> None:
+    host.table("bigint", 1)
+    host.attach()
+    host.run("drop table users")
+    host.table("bigint", 2)
+    assert host.attach()["attached"] == 1
+    host.add(3, 3)
+    assert set(host.accounts()) == {"1", "2", "3"}
+
+
+@pytest.mark.parametrize("what", ["view", "nothing"])
+def test_what_is_no_table_is_not_attached(host: Host, what: str) -> None:
+    host.run("create view users as select 1 as id, 'a'::text as email")
+    with host.ledger.raises("22023"):
+        host.ledger.call("attach_users", "users" if what == "view" else None)

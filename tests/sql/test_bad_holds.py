@@ -171,6 +171,7 @@ def test_a_pending_grant_can_be_revoked_in_part_and_then_whole(ledger: Ledger) -
     assert ledger.violations() == []
 
 
+# OPEN: what expired counts as spent and is taken once more.
 def test_an_expired_grant_that_nobody_spent_has_nothing_left_to_revoke(ledger: Ledger) -> None:
     """The ledger took it back already; taking it again would charge for credits never used."""
     account = ledger.account(50)

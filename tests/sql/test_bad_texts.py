@@ -76,6 +76,7 @@ def test_metadata_may_be_nested_deep_within_its_bytes(scene: Scene, function: st
         scene.call(function, p_metadata='{"a":' * 100_000 + "1" + "}" * 100_000)
 
 
+# OPEN: a compressed datum is measured compressed.
 def test_metadata_read_from_a_table_is_measured_like_metadata_from_the_wire(scene: Scene) -> None:
     scene.ledger.conn.execute("create temp table jobs (about jsonb)")
     scene.ledger.conn.execute(
@@ -88,6 +89,7 @@ def test_metadata_read_from_a_table_is_measured_like_metadata_from_the_wire(scen
         )
 
 
+# OPEN: reasons of staff have no limit.
 @pytest.mark.parametrize("function", TEXTS)
 def test_a_description_or_reason_has_at_most_4096_bytes(scene: Scene, function: str) -> None:
     for wrong in ("x" * 4097, "é" * 2049):

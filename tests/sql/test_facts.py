@@ -145,6 +145,7 @@ def answered(answer: dict[str, Any]) -> bool:
     return answer.get("success", True) is True
 
 
+# OPEN: staff with claims get ACCOUNT_NOT_FOUND from the functions of terms.
 @pytest.mark.parametrize("function", ACTS)
 @pytest.mark.parametrize("user", [None, "grace"])
 def test_every_act_of_an_admin_is_audited_with_the_actor(

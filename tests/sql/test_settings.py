@@ -82,11 +82,13 @@ def test_every_setting_is_tried(ledger: Ledger) -> None:
     assert {row["attname"] for row in columns} <= {name for name, _ in REFUSED}
 
 
+# OPEN: a longer realm is stored, and creating accounts raises from then on.
 def test_a_realm_that_no_external_id_could_have_is_refused(ledger: Ledger) -> None:
     with ledger.raises("22023"):
         ledger.scalar("select pgsaas.set_setting('identity_realm', %s)", "r" * 256)
 
 
+# OPEN: every transfer raises 22008.
 @pytest.mark.parametrize("age", ["infinity", "300000 years"])
 def test_an_age_that_no_purchase_reaches_stops_transfers_and_breaks_none(
     ledger: Ledger, age: str

@@ -177,7 +177,7 @@ def test_renaming_a_column_of_a_partitioned_table_is_no_matter_either(ledger: Le
     assert host.accounts().get("3") == "u3@example.com"
 
 
-def restored(database: Database, into: str) -> Database:
+def restored(database: Database) -> Database:
     """The database in a new one, by pg_dump and pg_restore."""
     bindir = database.server.bindir
     copy = create_database(database.server)
@@ -185,7 +185,7 @@ def restored(database: Database, into: str) -> Database:
         [str(bindir / "pg_dump"), "-Fc", database.dsn], check=True, capture_output=True
     ).stdout
     done = subprocess.run(
-        [str(bindir / "pg_restore"), "--exit-on-error", *into.split(), "-d", copy.dsn],
+        [str(bindir / "pg_restore"), "--exit-on-error", "-d", copy.dsn],
         input=dump, check=False, capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
@@ -209,7 +209,7 @@ def test_a_dump_restored_elsewhere_goes_on_giving_accounts(
         host.run("alter table users rename id to user_id")
         host.run("alter table users rename email to mail")
     host.run("drop table filler")
-    copy = restored(db, "--no-owner" if False else "")
+    copy = restored(db)
     try:
         with copy.connect() as there:
             other = Host(Ledger(there))
@@ -227,7 +227,7 @@ def test_a_ledger_restored_elsewhere_is_the_same_ledger(conn: Conn, db: Database
     account = ledger.account(100)
     ledger.done("deduct_credits", account, 5, p_idempotency_key="k")
     ledger.done("hold_credits", account, 5)
-    copy = restored(db, "")
+    copy = restored(db)
     try:
         with copy.connect() as there:
             other = Ledger(there)

@@ -1,8 +1,8 @@
 -- Deductions: the hot path, one by one and many at once. With 30_ledger the only room that writes
 -- balances and transactions.
 --
--- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount fits
--- the cached head and nothing is due, which one comparison with next_change_at guards (-infinity
+-- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount
+-- leaves something in the cached head and nothing is due, which one comparison with next_change_at guards (-infinity
 -- while frozen). Two statements cost less than one with two CTEs. The update takes the lock, so the
 -- insert sees every earlier key; a replay finds no place for its row and the update is taken back:
 -- rare, and cheaper than a look-up in every call. (A `not exists` inside the update would be stale
@@ -46,7 +46,7 @@ begin
                  and k.key_scope = 'd';
         end if;
         if v_row.seq is not null then
-            available := pgsaas.available(v_b);
+            available := pgsaas.available(pgsaas.project_account(v_b));
             -- the row holds every argument of the request: no hash is needed to compare them
             if v_row.amount = -p_amount and v_row.job_id is not distinct from p_job_id
                and v_row.agent_id is not distinct from p_agent_id then
@@ -126,13 +126,13 @@ begin
     -- One expression for everything that is rarely so: plpgsql prepares each anew in every
     -- transaction.
     if p_amount is null or not (p_amount > 0 and p_amount <= 1000000000000)
-       or p_amount <> round(p_amount, 6) or octet_length(p_idempotency_key) not between 1 and 255
-       or pg_column_size(p_metadata) > 16384 or jsonb_typeof(p_metadata) <> 'object'
+       or scale(p_amount) > 6 or octet_length(p_idempotency_key) not between 1 and 255
+       or octet_length(p_metadata::text) > 16384 or jsonb_typeof(p_metadata) <> 'object'
        or octet_length(p_description) > 4096 or octet_length(p_agent_id) > 255
        or current_setting('request.jwt.claims', true) <> ''
        or current_setting('pgsaas.actor', true) <> ''
        or current_setting('pgsaas.hot_accounts', true) <> '' then
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
         perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description, p_agent_id);
         if not pgsaas.may(p_account_id, 'spend') then
             p_account_id := null;
@@ -142,7 +142,7 @@ begin
     update pgsaas.account_balances b
        set balance = b.balance - p_amount, head_left = b.head_left - p_amount, seq = b.seq + 1,
            last_at = greatest(b.last_at, pgsaas.now())
-     where b.account_id = p_account_id and b.head_left >= p_amount
+     where b.account_id = p_account_id and b.head_left > p_amount
        and b.next_change_at > pgsaas.now() and b.next_change_at > b.last_at
        and (b.balance - b.held >= b.low_balance_at and b.balance - b.held - p_amount
            < b.low_balance_at) is not true
@@ -227,13 +227,12 @@ begin
         select i.id from unnest(p_account_ids) i (id) where i.id <> all (v_denied)));
     with items as (
         select u.*, sum(u.amount) over w as run, row_number() over w as rn,
-               coalesce(u.amount > 0 and u.amount <= 1000000000000 and u.amount = round(u.amount,
-                   6), false)
+               coalesce(u.amount > 0 and u.amount <= 1000000000000 and scale(u.amount) <= 6, false)
                    and coalesce(octet_length(u.key) between 1 and 255, true)
                    and coalesce(octet_length(u.agent_id) <= 255, true)
                    and coalesce(octet_length(u.description) <= 4096, true)
                    and coalesce(jsonb_typeof(u.metadata) = 'object'
-                       and pg_column_size(u.metadata) <= 16384, true)
+                       and octet_length(u.metadata::text) <= 16384, true)
                    as is_good
           from unnest(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
               p_idempotency_keys,
@@ -255,7 +254,7 @@ begin
                seq = b.seq + f.n,
                last_at = greatest(b.last_at, v_now)
           from folded f
-         where b.account_id = f.account_id and b.head_left >= f.amount
+         where b.account_id = f.account_id and b.head_left > f.amount
            and b.next_change_at > v_now and b.next_change_at > b.last_at
            and (b.archived_seq = 0 or f.n_keys = 0)
            and (b.balance - b.held - f.amount < b.low_balance_at

@@ -88,8 +88,8 @@ begin
     end if;
 end $$;
 comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
-    'A grant that ends with what is free in it; or, with p_held, only so many credits that were held '
-    'and return too late.';
+    'A grant that ends with what is free in it; or, with p_held, only so many credits that were '
+    'held and return too late.';
 
 -- The grants that settlement has to look at: open, pending, and those that returning parts came
 -- from. The cached head is shown with what is really left of it.

@@ -252,11 +252,11 @@ comment on function pgsaas.open_grant(pgsaas.account_balances, text, numeric, ti
 -- given, their return from a hold or a refund.
 create or replace function pgsaas.settle_account(
     inout p_b pgsaas.account_balances, p_parts jsonb default null, p_hold_id bigint default null,
-    p_taken_at timestamptz default null)
+    p_taken_at timestamptz default null, p_not_before timestamptz default null)
 language plpgsql volatile
 as $$
 declare
-    v_at timestamptz := greatest(pgsaas.now(), p_b.last_at);
+    v_at timestamptz := greatest(pgsaas.now(), p_b.last_at, p_not_before);
     v_plan record;
 begin
     if p_b.head_grant_id is not null then
@@ -291,7 +291,8 @@ begin
     end if;
     p_b.last_at := v_at;
 end $$;
-comment on function pgsaas.settle_account(pgsaas.account_balances, jsonb, bigint, timestamptz) is
+comment on function pgsaas.settle_account(pgsaas.account_balances, jsonb, bigint, timestamptz,
+    timestamptz) is
     'Brings a locked account up to its own time: the head written back, everything due posted in '
     'time order, and parts that return given back. The caller must store the balance.';
 

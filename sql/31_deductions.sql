@@ -2,11 +2,12 @@
 -- balances and transactions.
 --
 -- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount
--- leaves something in the cached head and nothing is due, which one comparison with next_change_at guards (-infinity
--- while frozen). Two statements cost less than one with two CTEs. The update takes the lock, so the
--- insert sees every earlier key; a replay finds no place for its row and the update is taken back:
--- rare, and cheaper than a look-up in every call. (A `not exists` inside the update would be stale
--- after a wait.) Everything else is deduct_slow, which has the shape that 30_ledger describes.
+-- leaves something in the cached head and nothing is due, which one comparison with next_change_at
+-- guards (-infinity while frozen). Two statements cost less than one with two CTEs. The update
+-- takes the lock, so the insert sees every earlier key; a replay finds no place for its row and the
+-- update is taken back: rare, and cheaper than a look-up in every call. (A `not exists` inside the
+-- update would be stale after a wait.) Everything else is deduct_slow, which has the shape that
+-- 30_ledger describes.
 --
 -- The row lock lasts until the commit has been flushed: call deduct last in a transaction. An
 -- account that very many sessions charge at once is cheaper to queue on an advisory lock: list it

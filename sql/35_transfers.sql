@@ -89,10 +89,8 @@ begin
         return;
     end if;
     -- one time for both: what has expired for one must not arrive as free at the other
-    v_from.last_at := greatest(v_from.last_at, v_to.last_at);
-    v_to.last_at := v_from.last_at;
-    v_from := pgsaas.settle_account(v_from);
-    v_to := pgsaas.settle_account(v_to);
+    v_from := pgsaas.settle_account(v_from, p_not_before => v_to.last_at);
+    v_to := pgsaas.settle_account(v_to, p_not_before => v_from.last_at);
     v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age)
         at time zone 'UTC';
     -- of what was revoked and came back by a refund nothing moves: nobody could follow it

@@ -19,10 +19,11 @@ def host(ledger: Ledger) -> Host:
     "kind",
     [
         "uuid",
-        pytest.param("bigint", marks=pytest.mark.soak),
-        pytest.param("text", marks=pytest.mark.soak),
+        "bigint",
+        "text",
     ],
 )
+@pytest.mark.soak
 def test_a_hundred_thousand_users_get_an_account_each(conn: Conn, kind: str) -> None:
     host = Host(Ledger(conn))
     host.table(kind, 100_000)

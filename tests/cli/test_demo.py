@@ -34,6 +34,8 @@ def start(*arguments: str, home: Path, **options: Any) -> subprocess.Popen[bytes
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **options,
+        # a shell that runs us in the background may have it ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 

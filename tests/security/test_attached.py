@@ -64,7 +64,7 @@ def test_taking_the_id_of_an_account_that_is_there_is_refused(tx: Conn) -> None:
     assert refusal(tx, "update users set id = 'bob' where id = 'alice'")[0] == "23505"
     # nor the id of one who is no longer in the table
     tx.execute("delete from users where id = 'bob'")
-    assert refusal(tx, "update users set id = 'bob' where id = 'alice'")[0] == "23505"
+    assert refusal(tx, "update users set id = 'bob' where id = 'alice'")[0] == "PT409"
     assert (owner_of(tx, "alice"), owner_of(tx, "bob")) == before
 
 

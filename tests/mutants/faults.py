@@ -158,7 +158,8 @@ FAULTS = [
     Fault(
         "earlier refunds are forgotten",
         "sql/34_refunds.sql",
-        "where t.account_id = p_account_id and t.ref_seq = p_seq and t.transaction_type = 'refund';",
+        "where t.account_id = p_account_id and t.ref_seq = p_seq"
+        " and t.transaction_type = 'refund';",
         "where false;",
         MINTING,
     ),

@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check soak mutants bench clean
+.PHONY: help demo test check soak mutants bench docs clean
 
 help: ## show what make can do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | \
@@ -31,6 +31,9 @@ mutants: $(STAMP) ## plant faults and see that a test notices each
 
 bench: $(STAMP) ## measure
 	python -m bench
+
+docs: $(STAMP) ## write docs/schema.sql and docs/sql-api.md anew
+	python docs/generate.py
 
 clean: ## delete what make made
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The only door to the functions of the schema: `select * from pgsaas.f(p_x => …)`.
+"""The only door to the schema: its functions, `select * from pgsaas.f(p_x => …)`, and its read API.
 
 The caller owns the transaction: nothing here commits or rolls back.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import rows
@@ -16,13 +16,18 @@ from psycopg.types.json import Jsonb
 from pgsaas import errors
 
 Row = TypeVar("Row")
+Conditions: TypeAlias = Mapping[str, Any]
 _NAME = re.compile(r"[a-z_]+\Z")
 
 
-def _statement(function: str, arguments: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
-    for name in (function, *arguments):
+def _check_names(*names: str) -> None:
+    for name in names:
         if not _NAME.match(name):
             raise ValueError(f"{name!r} is no name of the pgsaas schema")
+
+
+def _statement(function: str, arguments: Mapping[str, Any]) -> tuple[bytes, list[Any]]:
+    _check_names(function, *arguments)
     named = ", ".join(f"p_{name} => %s" for name in arguments)
     values = [Jsonb(value) if isinstance(value, dict) else value for value in arguments.values()]
     # every part of the text was checked against [a-z_]+ above
@@ -50,6 +55,63 @@ def call_as(
     try:
         with conn.cursor(row_factory=row_factory) as cursor:
             return cursor.execute(statement, values).fetchall()
+    except psycopg.Error as error:
+        raise errors.from_database(error) or error from error
+
+
+def read(
+    conn: psycopg.Connection[Any],
+    relation: str,
+    /,
+    where: Conditions | None = None,
+    *,
+    after: Conditions | None = None,
+    order_by: str | None = None,
+    limit: int | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of a table or view of the read API, as far as this session may see them.
+
+    `where` holds columns and the value each must have; a list stands for any of its values.
+    `after` holds columns that must be greater. Errors as in call().
+    """
+    condition, values = _condition(where, after)
+    statement = f"select * from pgsaas.{relation}{condition}"  # noqa: S608
+    if order_by is not None:
+        _check_names(order_by)
+        statement += f" order by {order_by}"
+    if limit is not None:
+        statement += " limit %s"
+        values.append(limit)
+    return _fetch(conn, relation, statement, values)
+
+
+def count(conn: psycopg.Connection[Any], relation: str, /, where: Conditions | None = None) -> int:
+    """How many rows read() would find."""
+    condition, values = _condition(where, None)
+    statement = f"select count(*) as found from pgsaas.{relation}{condition}"  # noqa: S608
+    return int(_fetch(conn, relation, statement, values)[0]["found"])
+
+
+def _condition(where: Conditions | None, after: Conditions | None) -> tuple[str, list[Any]]:
+    terms, values = [], []
+    for column, value in (where or {}).items():
+        _check_names(column)
+        terms.append(f"{column} = any(%s)" if isinstance(value, list) else f"{column} = %s")
+        values.append(value)
+    for column, value in (after or {}).items():
+        _check_names(column)
+        terms.append(f"{column} > %s")
+        values.append(value)
+    return (f" where {' and '.join(terms)}" if terms else ""), values
+
+
+def _fetch(
+    conn: psycopg.Connection[Any], relation: str, statement: str, values: list[Any]
+) -> list[dict[str, Any]]:
+    _check_names(relation)
+    try:
+        with conn.cursor(row_factory=rows.dict_row) as cursor:
+            return cursor.execute(statement.encode(), values).fetchall()
     except psycopg.Error as error:
         raise errors.from_database(error) or error from error
 

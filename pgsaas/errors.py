@@ -228,4 +228,12 @@ def from_answer(error_code: str, message: str | None = None) -> PgsaasError:
 def from_database(error: psycopg.Error) -> PgsaasError | None:
     """The exception for what the database raised, None when pgsaas has no name for it."""
     kind = BY_CODE.get(error.sqlstate or "")
-    return kind(error.diag.message_primary) if kind else None
+    return kind(one_line(error)) if kind else None
+
+
+def one_line(error: psycopg.Error) -> str:
+    """What the database said, with its hint, in one line."""
+    if not error.diag.message_primary:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    said = [error.diag.message_primary, error.diag.message_hint or ""]
+    return " ".join(". ".join(part for part in said if part).split())

@@ -409,3 +409,19 @@ end $$;
 comment on function pgsaas.erase_texts(uuid) is
     'Nulls the free text of an account''s ledger and holds: the one change that the ledger''s '
     'guard lets pass.';
+
+create or replace function pgsaas.remove_archived(p_account_id uuid, p_seq bigint)
+returns setof pgsaas.credit_transactions
+language plpgsql volatile
+as $$
+begin
+    update pgsaas.account_balances b set archived_seq = p_seq where b.account_id = p_account_id;
+    return query
+        with removed as (
+            delete from pgsaas.credit_transactions t
+             where t.account_id = p_account_id and t.seq <= p_seq returning *)
+        select * from removed r order by r.seq;
+end $$;
+comment on function pgsaas.remove_archived(uuid, bigint) is
+    'Takes the rows up to p_seq out of a locked account''s ledger and returns them; their '
+    'checkpoint and their keys are written already.';

@@ -71,7 +71,7 @@ begin
         error_message := 'the account is frozen';
     elsif pgsaas.available(v_b) < p_amount then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed, %s are available', trim_scale(p_amount),
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;

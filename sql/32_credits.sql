@@ -125,7 +125,8 @@ begin
     v_b := pgsaas.settle_account(v_b);
     if -p_amount > v_b.balance - v_b.held + v_b.owed then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are to be taken, %s are free', trim_scale(-p_amount),
+        error_message := format('not enough credits: %s to be taken, %s free',
+            trim_scale(-p_amount),
             trim_scale(v_b.balance - v_b.held + v_b.owed));
     else
         success := true;

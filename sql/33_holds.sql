@@ -73,7 +73,7 @@ begin
         error_message := 'the account is frozen';
     elsif pgsaas.available(v_b) < p_amount then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed, %s are available', trim_scale(p_amount),
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;
@@ -222,7 +222,7 @@ begin
         error_message := 'the hold is ' || v_hold.state;
     elsif v_excess > pgsaas.available(v_b) and p_shortfall = 'refuse' then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed beyond the hold, %s are available',
+        error_message := format('not enough credits: %s needed beyond the hold, %s available',
             trim_scale(v_excess),
             trim_scale(pgsaas.available(v_b)));
     else

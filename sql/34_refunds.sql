@@ -60,7 +60,7 @@ begin
         error_message := 'only a deduction or a capture can be refunded';
     elsif v_amount > -v_taken.amount - v_before or v_amount = 0 then
         error_code := 'REFUND_EXCEEDS';
-        error_message := format('%s credits are left to refund',
+        error_message := format('at most %s can be refunded',
             trim_scale(-v_taken.amount - v_before));
     else
         success := true;
@@ -229,7 +229,7 @@ begin
     if v_amount > v_left or v_left = 0 then
         error_code := 'NOT_REFUNDABLE';
         error_message := case when v_grant.grant_id is null then 'no such grant'
-            else format('%s credits of the grant are left to revoke', trim_scale(v_left)) end;
+            else format('at most %s of the grant can be revoked', trim_scale(v_left)) end;
     elsif v_grant.is_pending then
         success := true;
         unrecovered := 0;

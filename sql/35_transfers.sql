@@ -98,14 +98,14 @@ begin
         error_message := 'an account is frozen';
     elsif pgsaas.available(v_from) < p_amount then
         error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('%s credits are needed, %s are available', trim_scale(p_amount),
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_from)));
     elsif not v_shares then
         error_code := 'NOT_TRANSFERABLE';
         error_message := 'the accounts share no organization';
     elsif v_movable < p_amount then
         error_code := 'NOT_TRANSFERABLE';
-        error_message := format('%s purchased and bonus credits may move now',
+        error_message := format('of purchased and bonus credits %s may move now',
             trim_scale(v_movable));
     else
         success := true;

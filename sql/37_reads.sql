@@ -203,7 +203,7 @@ begin
         select p.n, nullif(p.grant_id, 0), coalesce(g.source, 'overdraft'), p.amount,
                greatest(0, least(p.amount, b.amount - coalesce(sum(p.amount) over (order by p.n desc
                    rows between unbounded preceding and 1 preceding), 0))),
-               g.priority::integer, g.effective_at, g.expires_at
+               g.priority::integer, g.effective_at, nullif(g.expires_at, 'infinity')
           from back b cross join parts p
           left join pgsaas.credit_grants g on g.account_id = p_account_id
               and g.grant_id = p.grant_id

@@ -18,8 +18,8 @@ comment on view pgsaas.credit_balances is
 
 create or replace view pgsaas.open_credit_grants with (security_invoker = true) as
 select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.effective_at,
-    g.expires_at,
-       g.is_pending, g.revoked, g.moved, g.unrecovered
+       nullif(g.expires_at, 'infinity') as expires_at, g.is_pending, g.revoked, g.moved,
+       g.unrecovered
   from pgsaas.account_balances b
  cross join lateral unnest((
        select case when b.next_change_at > pgsaas.now() then pgsaas.grants_to_settle(b, '{}')

@@ -127,6 +127,8 @@ begin
         raise exception 'table % has no column "%"', p_table, case when v_id_attnum is null
             then p_id else p_email end
             using errcode = '22023';
+    elsif p_limit < 1 then
+        raise exception 'a limit is at least 1' using errcode = '22023';
     elsif not exists (
             select from pg_catalog.pg_index i
              where i.indrelid = p_table and i.indisunique and i.indpred is null
@@ -143,18 +145,19 @@ begin
           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
               where c.oid = p_table;
     end if;
-    attached := 0;
     v_query := format($query$
         select array_agg(s.id), array_agg(s.email) from (
             select t.%1$I::text as id, %2$s as email from %3$s t
-             where t.%1$I is not null and not exists (
+             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
                    select from pgsaas.account_external_ids x
                     where x.realm = $1 and x.external_id = t.%1$I::text)
              limit $2) s $query$,
         p_id, case when p_email is null then 'null::text' else format('t.%I::text', p_email) end,
         p_table);
+    attached := 0;
     loop
-        execute v_query into v_ids, v_emails using v_realm, least(10000, p_limit - attached);
+        execute v_query into v_ids, v_emails
+            using v_realm, greatest(1, least(10000, p_limit - attached));
         exit when v_ids is null or attached >= p_limit;
         attached := attached + pgsaas.attach_rows(v_realm, v_ids, v_emails);
     end loop;
@@ -188,10 +191,12 @@ begin
         end if;
         remaining := 0;
     else
-        execute format('select count(*) from %3$s t where t.%1$I is not null and not exists (select
-            from pgsaas.account_external_ids x where x.realm = %2$L
-                and x.external_id = t.%1$I::text)', p_id, v_realm, p_table)
-            into remaining;
+        execute format($query$
+            select count(*) from %2$s t
+             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
+                   select from pgsaas.account_external_ids x
+                    where x.realm = %3$L and x.external_id = t.%1$I::text) $query$,
+            p_id, p_table, v_realm) into remaining;
     end if;
     realm := v_realm;
     return next;
@@ -201,7 +206,7 @@ comment on function pgsaas.attach_users(regclass, text, text, integer) is
     'is its unique id (uuid, bigint or text; a uuid becomes the account id where it is free), '
     'p_email a column to keep as the address. With p_limit at most so many per call and no trigger '
     'until none remain: call again. Repeating changes nothing. Run as owner of the table and '
-    'member of pgsaas_owner. 22023 for an unknown or not unique column.';
+    'member of pgsaas_owner. 22023 for an unknown or not unique column or a limit below 1.';
 
 create or replace function pgsaas.detach_users(p_table regclass) returns boolean
 language plpgsql volatile

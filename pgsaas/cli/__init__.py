@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import click
 import psycopg
 
 import pgsaas
+from pgsaas.cli.accounts import accounts
+from pgsaas.cli.attach import attach, detach, expose
 from pgsaas.cli.clock import clock
+from pgsaas.cli.credits import credits  # noqa: A004
+from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.output import Output, shared_options
 from pgsaas.cli.uninstall import uninstall
-from pgsaas.errors import PgsaasError
+from pgsaas.cli.verify import verify
+from pgsaas.errors import PgsaasError, one_line
 
-COMMANDS: list[click.Command] = [migrate, status, adopt, doctor, clock, uninstall]
+COMMANDS: list[click.Command] = [
+    demo,
+    migrate,
+    status,
+    adopt,
+    doctor,
+    verify,
+    attach,
+    detach,
+    expose,
+    accounts,
+    credits,
+    clock,
+    uninstall,
+]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,8 +57,15 @@ for command in COMMANDS:
 def main() -> None:
     """Run a command; every expected failure is one line on stderr and an exit code."""
     output = Output()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every letter
+            stream.reconfigure(errors="backslashreplace")
     try:
         result = pgsaas_group(obj=output, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except click.exceptions.Abort:
         output.fail("aborted")
         sys.exit(1)
@@ -48,6 +76,6 @@ def main() -> None:
         output.fail(str(error), error.code)
         sys.exit(error.exit_code)
     except psycopg.Error as error:
-        output.fail(error.diag.message_primary or str(error).splitlines()[0], error.sqlstate)
+        output.fail(one_line(error), error.sqlstate)
         sys.exit(1)
     sys.exit(result if isinstance(result, int) else 0)

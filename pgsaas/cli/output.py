@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
+from pgsaas.cli.table import as_json, plain, print_table
 from pgsaas.settings import Settings, read_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -29,6 +29,7 @@ class Output:
 
     def talk(self, line: str) -> None:
         """One line for a person; bright on a terminal when rich is installed."""
+        sys.stdout.flush()
         if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
             try:
                 from rich.console import Console
@@ -42,15 +43,45 @@ class Output:
     def data(self, value: Any, *lines: str) -> None:
         """The result: `value` as JSON, or else the lines."""
         if self.as_json:
-            click.echo(json.dumps(value, default=str))
+            click.echo(as_json(value))
         else:
             for line in lines:
                 click.echo(line)
 
+    def table(
+        self, value: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str], none: str
+    ) -> None:
+        """The result: `value` as JSON, or else these columns; `none` is said where no row is."""
+        if self.as_json or rows:
+            self.data(value)
+        else:
+            self.talk(none)
+        if rows and not self.as_json:
+            print_table(rows, names)
+
+    def fields(self, row: Mapping[str, Any], names: Sequence[str]) -> None:
+        """One row for a person: a line for each of these columns that has a value."""
+        for name in names:
+            if (text := plain(row[name])) != "":
+                click.echo(f"{name.replace('_', ' '):<18} {text}")
+
+    def answer(self, answer: Mapping[str, Any], said: str) -> int:
+        """What a function that moves credits answered, and the exit code for it."""
+        if not answer["success"]:
+            self.data(answer)
+            self.talk(f"pgsaas: {answer['error_message']} ({answer['error_code']})")
+            return 1
+        row = f", row {answer['seq']}" if answer["seq"] else ""
+        if answer["replayed"]:
+            said = "this was done before, nothing changed; then"
+        balance, available = plain(answer["new_balance"]), plain(answer["available"])
+        self.data(answer, f"{said}: balance {balance}{row}, available {available}")
+        return 0
+
     def fail(self, message: str, code: str | None = None) -> None:
         """One line that says what happened and what to do."""
         if self.as_json:
-            click.echo(json.dumps({"error": message, "code": code}))
+            click.echo(as_json({"error": message, "code": code}))
         self.talk(f"pgsaas: {message}")
 
 

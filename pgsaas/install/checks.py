@@ -95,6 +95,23 @@ def check_roles(conn: Session, resources: Resources) -> list[str]:
     return [row[0] for row in found]
 
 
+def check_attachments(conn: Session, resources: Resources) -> list[str]:
+    """Every attached table still gives accounts to its new rows."""
+    found = conn.execute("""
+        select a.realm from pgsaas.attachments a
+        where (select c.p_id from pgsaas.attached_columns(a.realm, a.relation::pg_catalog.oid) c)
+                is null
+            or not exists (select from pg_catalog.pg_trigger t
+                where t.tgrelid = a.relation and t.tgname = 'pgsaas_attached_row'
+                    and t.tgenabled in ('O', 'A'))
+        order by 1
+    """).fetchall()
+    return [
+        f"new rows of {realm} get no account: attach it again (`pgsaas attach`), or detach it"
+        for (realm,) in found
+    ]
+
+
 #: In the order they are shown; a new check is a new line here.
 CHECKS: list[tuple[str, Check]] = [
     ("server", check_version),
@@ -103,6 +120,7 @@ CHECKS: list[tuple[str, Check]] = [
     ("clock", check_clock),
     ("public", check_public_functions),
     ("roles", check_roles),
+    ("attachments", check_attachments),
 ]
 
 

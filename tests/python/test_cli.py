@@ -167,3 +167,16 @@ def test_every_command_has_help_and_json(run: Run) -> None:
         text = run(command, "--help").stdout
         assert "--json" in text
         assert "--database-url" in text
+
+
+def test_the_doctor_names_an_attached_table_that_lost_its_trigger(db: Database, run: Run) -> None:
+    with db.connect() as conn:
+        conn.execute("create table public.users (id bigint primary key)")
+        conn.execute("select pgsaas.attach_users('public.users')")
+        assert "attachments" not in run("doctor", url=db.dsn).stdout
+        conn.execute("alter table public.users rename id to user_id")
+        assert "attachments" not in run("doctor", url=db.dsn).stdout
+        conn.execute("alter table public.users drop column user_id")
+        assert "attachments: new rows of public.users" in run("doctor", url=db.dsn).stdout
+        conn.execute("drop table public.users")
+        assert "attachments: new rows of public.users" in run("doctor", url=db.dsn).stdout

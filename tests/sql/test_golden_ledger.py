@@ -1,18 +1,18 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
-import psycopg
-
+from tests.conftest import Conn
 from tests.sql.golden import Row, read_steps
 
 
-def test_the_ledger_worked_out_by_hand_is_the_ledger_kept(conn: psycopg.Connection[Any]) -> None:
+def test_the_ledger_worked_out_by_hand_is_the_ledger_kept(conn: Conn) -> None:
     steps = read_steps()
     assert len(steps) == 18
     conn.execute("select pgsaas.set_clock(%s)", (steps[0].at,))
-    account = conn.execute("select account_id from pgsaas.create_account()").fetchone()[0]
+    created = conn.execute("select account_id from pgsaas.create_account()").fetchone()
+    assert created is not None
+    (account,) = created
     expected: list[Row] = []
     for step in steps:
         conn.execute("select pgsaas.set_clock(%s)", (step.at,))

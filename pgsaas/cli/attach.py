@@ -1,0 +1,89 @@
+"""pgsaas attach, detach and expose: how an application's own tables and calls meet pgsaas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from psycopg import errors as pg
+
+from pgsaas.call import call
+from pgsaas.cli.arguments import given
+from pgsaas.cli.output import Output, pass_output, shared_options
+from pgsaas.cli.progress import progress
+from pgsaas.cli.session import open_ledger
+from pgsaas.errors import NotFound, RuleViolated, one_line
+
+STEP = 10_000
+
+
+@contextmanager
+def _known_table() -> Iterator[None]:
+    try:
+        yield
+    except (pg.UndefinedTable, pg.InvalidSchemaName, pg.InvalidName) as error:
+        raise NotFound(
+            f"{one_line(error)}: name it with its schema, such as public.users"
+        ) from error
+
+
+@click.command()
+@shared_options
+@click.argument("table")
+@click.option("--id", metavar="COLUMN", help="Its unique id: uuid, bigint or text (default: id).")
+@click.option("--email", metavar="COLUMN", help="A column to keep as the address.")
+@pass_output
+def attach(output: Output, /, table: str, **options: Any) -> None:
+    """Give every row of a users TABLE an account.
+
+    Now, and from now on at each sign-up. TABLE is named with its schema, such as public.users.
+    Rows that are there get theirs in steps of 10,000, each a transaction of its own:
+    interrupted, it goes on where it was.
+    """
+    attached = 0
+    with open_ledger(output) as conn, _known_table(), progress("attaching") as advance:
+        while True:
+            done = call(conn, "attach_users", table=table, **given(**options), limit=STEP)[0]
+            attached += done["attached"]
+            advance(attached, attached + done["remaining"])
+            if not done["remaining"]:
+                break
+            if not done["attached"]:
+                raise RuleViolated(
+                    f"{done['remaining']:,} rows of {done['realm']} cannot have an account"
+                )
+    output.data(
+        {"realm": done["realm"], "attached": attached},
+        f"{done['realm']} is attached: {attached:,} new account{'' if attached == 1 else 's'}",
+    )
+
+
+@click.command()
+@shared_options
+@click.argument("table")
+@pass_output
+def detach(output: Output, table: str) -> None:
+    """Stop giving new rows of a TABLE an account.
+
+    The accounts that are there stay.
+    """
+    with open_ledger(output) as conn, _known_table():
+        detached = call(conn, "detach_users", table=table)[0]["detach_users"]
+    output.data({"detached": detached}, "detached" if detached else "it was not attached")
+
+
+@click.command()
+@shared_options
+@click.option("--schema", metavar="NAME", help="Where to write them (default: public).")
+@pass_output
+def expose(output: Output, /, **options: Any) -> None:
+    """Write wrappers with older names into a schema.
+
+    For applications that call deduct_credits(p_user_id, …) and add_credits(p_user_id, …)
+    unqualified. The backend's role may execute them, nobody else.
+    """
+    with open_ledger(output) as conn:
+        written = [row["expose"] for row in call(conn, "expose", **given(**options))]
+    output.data({"functions": written}, *written)

@@ -1,0 +1,90 @@
+"""A session of a command with the ledger, and how a command names an account."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from uuid import UUID
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.abc import Buffer
+from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.json import set_json_loads
+
+from pgsaas import install
+from pgsaas.call import call, read
+from pgsaas.cli.output import Output
+from pgsaas.errors import AccountNotFound, InvalidValue, MissingPrivilege, NotInstalled
+from pgsaas.install.session import Session
+
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\Z", re.IGNORECASE)
+
+
+class Moments(TimestamptzLoader):
+    """Times of the ledger: infinity, which Python has no time for, is None (never)."""
+
+    def load(self, data: Buffer) -> datetime:
+        """The time, None for never."""
+        return None if bytes(data).endswith(b"infinity") else super().load(data)  # type: ignore[return-value]
+
+
+@contextmanager
+def open_ledger(output: Output) -> Iterator[Session]:
+    """A session in autocommit mode with an installed database, acting as the login's own role.
+
+    Raises NotInstalled, MissingPrivilege and what install.open_session() raises.
+    """
+    try:
+        with install.open_session(output.settings().database_url) as conn:
+            if not install.is_bootstrapped(conn):
+                raise NotInstalled
+            prepare(conn)
+            yield conn
+    except (pg.UndefinedFunction, pg.UndefinedTable) as error:
+        if "pgsaas." not in (error.diag.message_primary or ""):
+            raise
+        raise NotInstalled(
+            "this database has no, or an older, pgsaas: run `pgsaas migrate`"
+        ) from error
+    except MissingPrivilege as error:
+        raise MissingPrivilege(
+            f"{error}; log in as a member of pgsaas_app, of pgsaas_admin for acts of staff, "
+            "or of pgsaas_owner for both"
+        ) from error
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"an argument is no valid text: {error.object!a}") from error
+
+
+def prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Read amounts inside JSON exactly, and times that never come as None."""
+    conn.adapters.register_loader("timestamptz", Moments)
+    set_json_loads(partial(json.loads, parse_float=Decimal), conn)
+
+
+def find_account(conn: Session, text: str) -> UUID:
+    """The account somebody means: its id, `realm:external-id`, or the external id of a user.
+
+    An account id goes first. Raises AccountNotFound when nothing is meant, InvalidValue when
+    more than one account is.
+    """
+    if _UUID.match(text) and read(conn, "accounts", {"account_id": UUID(text)}):
+        return UUID(text)
+    cuts = [index for index, sign in enumerate(text) if sign == ":"]
+    meant = [{"external_id": text}]
+    meant += [{"realm": text[:cut], "external_id": text[cut + 1 :]} for cut in cuts]
+    found = {call(conn, "account_id_for", **each)[0]["account_id_for"] for each in meant} - {None}
+    if len(found) > 1:
+        raise InvalidValue(f'"{text}" names {len(found)} accounts: give the account id')
+    if not found:
+        raise AccountNotFound(
+            f'no account "{text}": give an account id, an external id or realm:external-id'
+        )
+    account_id = found.pop()
+    assert isinstance(account_id, UUID)  # noqa: S101
+    return account_id

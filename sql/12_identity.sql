@@ -84,12 +84,13 @@ as $$ select c.p_user_id from pgsaas.read_claims() c $$;
 comment on function pgsaas.current_user_id() is
     'The user this transaction acts for, null for none.';
 
+-- Without a subquery, or it would not be inlined where policies use it.
 create or replace function pgsaas.acts_as_system() returns boolean
 language sql stable parallel restricted
 as $$
     select case when pg_catalog.current_setting('request.jwt.claims', true) <> ''
                   or pg_catalog.current_setting('pgsaas.actor', true) <> ''
-           then (select c.p_is_system from pgsaas.read_claims() c) else true end
+           then (pgsaas.read_claims()).p_is_system else true end
 $$;
 comment on function pgsaas.acts_as_system() is
     'Whether this transaction acts for no user. Meaningful only for roles that may act as the '

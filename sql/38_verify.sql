@@ -119,6 +119,12 @@ begin
         or exists (select from pgsaas.credit_holds o where o.account_id = b.account_id
                       and o.state = 'open' and o.expires_at < b.next_change_at)
     union all
+    select b.account_id, 'the head stops where a low balance is told',
+        format('head %s, floor %s', b.head_left, b.head_floor)
+      from b
+     where b.balance - b.held >= b.low_balance_at
+       and b.balance - b.held - (b.head_left - b.head_floor) < b.low_balance_at
+    union all
     select b.account_id, 'the head is the first to burn', format('head %s', b.head_grant_id)
       from b join g k on k.account_id = b.account_id and k.grant_id = b.head_grant_id
      where b.head_left > 0 and exists (

@@ -68,8 +68,10 @@ CREATE TABLE pgsaas.credit_grants (
     revoked numeric DEFAULT 0 NOT NULL,
     unrecovered numeric DEFAULT 0 NOT NULL,
     moved numeric DEFAULT 0 NOT NULL,
+    paid numeric DEFAULT 0 NOT NULL,
     source text NOT NULL,
     CONSTRAINT credit_grants_open_check CHECK ((is_open = ((remaining > (0)::numeric) AND (NOT is_pending)))),
+    CONSTRAINT credit_grants_paid_check CHECK (((paid >= (0)::numeric) AND (paid <= amount))),
     CONSTRAINT credit_grants_remaining_check CHECK (((remaining >= (0)::numeric) AND (remaining <= amount))),
     CONSTRAINT credit_grants_revoked_check CHECK (((revoked >= (0)::numeric) AND (unrecovered >= (0)::numeric) AND (moved >= (0)::numeric) AND (unrecovered <= revoked) AND ((revoked + moved) <= amount))),
     CONSTRAINT credit_grants_source_check CHECK ((source = ANY (ARRAY['allowance'::text, 'rollover'::text, 'trial'::text, 'purchase'::text, 'bonus'::text, 'referral'::text, 'refund'::text, 'transfer'::text]))),
@@ -322,6 +324,8 @@ CREATE UNIQUE INDEX attachments_relation_idx ON pgsaas.attachments USING btree (
 CREATE INDEX audit_events_account_idx ON pgsaas.audit_events USING btree (account_id, audit_event_id);
 
 CREATE INDEX credit_grants_open_idx ON pgsaas.credit_grants USING btree (account_id, expires_at) WHERE is_open;
+
+CREATE INDEX credit_grants_paid_idx ON pgsaas.credit_grants USING btree (account_id, grant_id) WHERE (paid > (0)::numeric);
 
 CREATE INDEX credit_grants_pending_idx ON pgsaas.credit_grants USING btree (account_id, effective_at) WHERE is_pending;
 

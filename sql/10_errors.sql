@@ -58,6 +58,7 @@ begin
     if p_reason is null or p_reason !~ '\S' then
         raise exception 'a reason is required' using errcode = '22023';
     end if;
+    perform pgsaas.check_request(null, null, p_reason);
 end $$;
 comment on function pgsaas.check_reason(text) is 'Raises 22023 unless a reason was given.';
 

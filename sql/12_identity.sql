@@ -31,7 +31,7 @@ comment on function pgsaas.effective_role() is
 
 -- The user of this transaction, null for none; p_is_nobody where what was said cannot be believed.
 create or replace function pgsaas.read_claims(out p_user_id text, out p_is_system boolean)
-language plpgsql stable parallel restricted
+language plpgsql stable parallel restricted set search_path = ''
 as $$
 declare
     v_claims jsonb := nullif(current_setting('request.jwt.claims', true), '')::jsonb;
@@ -56,8 +56,12 @@ begin
     elsif v_acting is not null then
         p_user_id := v_acting;
     else
-        p_is_system := coalesce(v_claims ->> 'role' = current_setting('role')
-            and pg_has_role(current_setting('role'), 'pgsaas_app', 'member'), false);
+        -- current_setting('role') is 'none', which is no role, where nobody has set one
+        p_is_system := v_claims ->> 'role' = nullif(current_setting('role'), 'none');
+        if p_is_system then
+            p_is_system := pg_has_role(current_setting('role')::name, 'pgsaas_app', 'member');
+        end if;
+        p_is_system := coalesce(p_is_system, false);
     end if;
 end $$;
 comment on function pgsaas.read_claims() is
@@ -84,42 +88,54 @@ as $$ select c.p_user_id from pgsaas.read_claims() c $$;
 comment on function pgsaas.current_user_id() is
     'The user this transaction acts for, null for none.';
 
--- Without a subquery, or it would not be inlined where policies use it.
+-- Inlined into policies and readers (so it has no subquery, which would prevent that), so its
+-- operators are spelled out: the search path is the caller's.
 create or replace function pgsaas.acts_as_system() returns boolean
 language sql stable parallel restricted
 as $$
-    select case when pg_catalog.current_setting('request.jwt.claims', true) <> ''
-                  or pg_catalog.current_setting('pgsaas.actor', true) <> ''
+    select case
+           when pg_catalog.current_setting('request.jwt.claims', true) operator(pg_catalog.<>) ''
+             or pg_catalog.current_setting('pgsaas.actor', true) operator(pg_catalog.<>) ''
            then (pgsaas.read_claims()).p_is_system else true end
 $$;
 comment on function pgsaas.acts_as_system() is
     'Whether this transaction acts for no user. Meaningful only for roles that may act as the '
     'system at all.';
 
+create or replace function pgsaas.own_account_id(p_user_id text) returns uuid
+language plpgsql stable parallel restricted
+as $$
+declare
+    v_own uuid;
+begin
+    select x.account_id into v_own
+      from pgsaas.account_external_ids x join pgsaas.settings s on s.identity_realm = x.realm
+     where x.external_id = p_user_id;
+    if not found and p_user_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then
+        select a.account_id into v_own from pgsaas.accounts a
+         where a.account_id = p_user_id::uuid
+           and not exists (
+               select from pgsaas.account_external_ids x where x.account_id = a.account_id);
+    end if;
+    return (select a.account_id from pgsaas.accounts a
+             where a.account_id = v_own and a.kind = 'user' and a.erased_at is null);
+end $$;
+comment on function pgsaas.own_account_id(text) is
+    'The user account that belongs to this user, null for none.';
+
 create or replace function pgsaas.my_account_ids() returns uuid[]
 language plpgsql stable parallel restricted security definer set search_path = ''
 as $$
 declare
     v_user_id text := (select c.p_user_id from pgsaas.read_claims() c);
-    v_own uuid;
 begin
     if v_user_id is null then
         return array[]::uuid[];
     end if;
-    select x.account_id into v_own
-      from pgsaas.account_external_ids x join pgsaas.settings s on s.identity_realm = x.realm
-     where x.external_id = v_user_id;
-    if not found and v_user_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then
-        select a.account_id into v_own from pgsaas.accounts a
-         where a.account_id = v_user_id::uuid
-           and not exists (select from pgsaas.account_external_ids x
-               where x.account_id = a.account_id);
-    end if;
     return array(
         select m.account_id from pgsaas.account_members m where m.user_id = v_user_id
         union
-        select a.account_id from pgsaas.accounts a
-         where a.account_id = v_own and a.kind = 'user' and a.erased_at is null);
+        select o.id from pgsaas.own_account_id(v_user_id) o (id) where o.id is not null);
 end $$;
 comment on function pgsaas.my_account_ids() is
     'The accounts that the user of this transaction owns or is a member of; empty without a user. '
@@ -129,15 +145,13 @@ create or replace function pgsaas.my_role(p_account_id uuid) returns text
 language plpgsql stable parallel restricted security definer set search_path = ''
 as $$
 declare
-    v_role text;
+    v_user_id text := (select c.p_user_id from pgsaas.read_claims() c);
 begin
-    select m.member_role into v_role from pgsaas.account_members m
-     where m.account_id = p_account_id and m.user_id = (select c.p_user_id
-         from pgsaas.read_claims() c);
-    if not found and p_account_id = any (pgsaas.my_account_ids()) then
-        v_role := 'owner';
+    if p_account_id = pgsaas.own_account_id(v_user_id) then
+        return 'owner';    -- whatever rows others wrote
     end if;
-    return v_role;
+    return (select m.member_role from pgsaas.account_members m
+             where m.account_id = p_account_id and m.user_id = v_user_id);
 end $$;
 comment on function pgsaas.my_role(uuid) is
     'The role of the user of this transaction in the account: owner, admin, billing, member, or '
@@ -211,6 +225,9 @@ comment on function pgsaas.check_administers() is 'Raises PT403 unless may_admin
 
 create or replace function pgsaas.actor() returns text
 language sql stable parallel restricted
-as $$ select coalesce('user:' || pgsaas.current_user_id(), 'role:' || pgsaas.effective_role()) $$;
+as $$
+    select coalesce('user:' || pgsaas.current_user_id() || ' ',
+        '') || 'role:' || pgsaas.effective_role()
+$$;
 comment on function pgsaas.actor() is
-    'Who is written into the audit log: the user of the claims, else the database role.';
+    'Who is written into the audit log: the user of the claims, if any, and the database role.';

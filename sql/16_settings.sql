@@ -13,6 +13,11 @@ declare
     v_new text;
 begin
     perform pgsaas.check_administers();
+    perform pgsaas.check_request(null, null, p_reason);
+    if p_name = 'identity_realm'
+       and not pg_has_role(pgsaas.effective_role(), 'pgsaas_owner', 'member') then
+        raise exception 'only the owner changes whose ids count as users' using errcode = 'PT403';
+    end if;
     select format_type(a.atttypid, a.atttypmod) into v_type
       from pg_catalog.pg_attribute a
      where a.attrelid = 'pgsaas.settings'::regclass and a.attname = p_name and a.attnum > 0
@@ -51,6 +56,7 @@ begin
     if p_user_id is null or octet_length(p_user_id) not between 1 and 255 then
         raise exception 'a user id has 1 to 255 bytes' using errcode = '22023';
     end if;
+    perform pgsaas.check_request(null, null, p_reason);
     insert into pgsaas.platform_admins (user_id, added_at) values (p_user_id, pgsaas.now())
     on conflict do nothing;
     if not found then
@@ -69,6 +75,7 @@ returns boolean
 language plpgsql volatile security definer set search_path = ''
 as $$
 begin
+    perform pgsaas.check_request(null, null, p_reason);
     delete from pgsaas.platform_admins p where p.user_id = p_user_id;
     if not found then
         return false;

@@ -69,6 +69,8 @@ begin
                profile = a.profile || coalesce(p_profile, '{}')
          where a.account_id = p_account_id and a.erased_at is null;
         if found then
+            perform pgsaas.check_profile(null, null, a.profile)
+               from pgsaas.accounts a where a.account_id = p_account_id;
             return query select * from pgsaas.account_row(p_account_id, false);
             return;
         end if;
@@ -85,7 +87,7 @@ create or replace function pgsaas.check_manages(p_account_id uuid, p_user_id tex
 language plpgsql volatile
 as $$
 declare
-    v_mine text := pgsaas.my_role(p_account_id);
+    v_mine text;
 begin
     if p_user_id is null or octet_length(p_user_id) not between 1 and 255 then
         raise exception 'a user id has 1 to 255 bytes' using errcode = '22023';
@@ -93,9 +95,16 @@ begin
         raise exception 'no role "%"', p_role using errcode = '22023',
             hint = 'Roles are owner, admin, billing, member.';
     end if;
-    perform 1 from pgsaas.accounts a where a.account_id = p_account_id and a.erased_at is null
-        for no key update;
-    if not found or not pgsaas.acts_as_system() and v_mine is null then
+    if not pgsaas.acts_as_system() and pgsaas.my_role(p_account_id) is null then
+        perform pgsaas.raise_not_found('account');    -- a stranger does not even get to the lock
+    end if;
+    perform 1 from pgsaas.accounts a
+      where a.account_id = p_account_id and a.erased_at is null for no key update;
+    if not found then
+        perform pgsaas.raise_not_found('account');
+    end if;
+    v_mine := pgsaas.my_role(p_account_id);    -- it may have changed while the lock was waited for
+    if not pgsaas.acts_as_system() and v_mine is null then
         perform pgsaas.raise_not_found('account');
     elsif not pgsaas.acts_as_system() and v_mine <> 'owner' and (p_role = 'owner' or exists (
               select from pgsaas.account_members m

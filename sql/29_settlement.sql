@@ -10,6 +10,7 @@
 -- * A returning part whose grant has expired is gone if it was held (an expiry row); if it was
 --   refunded it lives in a new grant for the time it had left when it was taken, at most until the
 --   next reset.
+-- * Overdraft that is given back after it was paid returns to the grants that paid it.
 -- * A returning part whose grant was revoked without recovery is taken back before it becomes free.
 -- * At the end of a period free credits of its own grants roll over up to the limit; the rest
 --   expires.
@@ -66,6 +67,7 @@ begin
     new_grant.revoked := 0;
     new_grant.unrecovered := 0;
     new_grant.moved := 0;
+    new_grant.paid := p_amount - p_remaining;
     new_grant.source := p_source;
 end $$;
 comment on function pgsaas.new_grant(pgsaas.account_balances, text, numeric, numeric, timestamptz,
@@ -87,8 +89,12 @@ begin
         select * from pgsaas.credit_grants g where g.account_id = p_b.account_id and g.is_pending
         union all
         select * from pgsaas.credit_grants g
-         where g.account_id = p_b.account_id and g.grant_id = any (p_part_ids) and not g.is_open
-             and not g.is_pending) x;
+         where g.account_id = p_b.account_id and g.grant_id = any (p_part_ids)
+           and not g.is_open and not g.is_pending
+        union all    -- whose credits paid what was overdraft (part 0)
+        select * from pgsaas.credit_grants g
+         where 0 = any (p_part_ids) and g.account_id = p_b.account_id and g.paid > 0
+           and not g.is_open and not g.is_pending and g.grant_id <> all (p_part_ids)) x;
     for v_i in 1 .. coalesce(cardinality(v_grants), 0) loop
         if v_grants[v_i].grant_id = p_b.head_grant_id then
             v_grants[v_i].remaining := p_b.head_left;
@@ -113,9 +119,12 @@ language plpgsql stable
 as $$
 declare
     v_event record;
-    v_part record;
+    v_part_ids bigint[];
+    v_part_amounts numeric[];
+    v_n integer;
     v_at timestamptz;
     v_i integer;
+    v_is_over boolean;
     v_left numeric;
     v_pays numeric;
     v_free numeric;
@@ -134,7 +143,8 @@ begin
          where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at));
     v_ids := array(select g.grant_id from unnest(grants) with ordinality g order by g.ordinality);
     if p_b.next_reset_at <= p_at then    -- no period is shorter than 28 days
-        v_periods := 1 + floor(extract(epoch from p_at - p_b.next_reset_at) / (28 * 86400));
+        v_periods := least(1200, 1 + floor(extract(epoch from p_at - p_b.next_reset_at)
+            / (28 * 86400)));
     end if;
     for v_event in
         select e.what, e.at, e.id, e.parts from (
@@ -163,52 +173,66 @@ begin
                 settled.held := settled.held - (select sum((x ->> 1)::numeric)
                     from jsonb_array_elements(v_event.parts) x);
             end if;
-            for v_part in
-                select (x ->> 0)::bigint as grant_id, (x ->> 1)::numeric as amount
-                  from jsonb_array_elements(v_event.parts) with ordinality p (x, n) order by n
-            loop
-                v_left := v_part.amount;
-                v_i := array_position(v_ids, v_part.grant_id);
-                if v_i is not null and (p_taken_at is not null or grants[v_i].expires_at > v_at)
-                    then
-                    v_pays := least(v_left, grants[v_i].unrecovered);
-                    if v_pays > 0 then
-                        grants[v_i].unrecovered := grants[v_i].unrecovered - v_pays;
-                        v_left := v_left - v_pays;
-                        new_rows := new_rows || pgsaas.new_row('revoke', -v_pays, v_at,
-                            v_part.grant_id, v_event.id);
-                    end if;
-                end if;
-                if v_i is not null and p_taken_at is null and grants[v_i].expires_at <= v_at then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at,
-                        v_part.grant_id, v_event.id);
+            select array_agg((x ->> 0)::bigint order by n), array_agg((x ->> 1)::numeric order by n)
+              into v_part_ids, v_part_amounts
+              from jsonb_array_elements(v_event.parts) with ordinality p (x, n);
+            v_n := 0;
+            while v_n < cardinality(v_part_ids) loop
+                v_n := v_n + 1;
+                v_left := v_part_amounts[v_n];
+                v_i := array_position(v_ids, v_part_ids[v_n]);
+                v_is_over := v_i is not null and grants[v_i].expires_at <= v_at;
+                if v_is_over and p_taken_at is null then
+                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part_ids[v_n],
+                        v_event.id);
                     continue;
+                end if;
+                if grants[v_i].unrecovered > 0 then
+                    v_pays := least(v_left, grants[v_i].unrecovered);
+                    grants[v_i].unrecovered := grants[v_i].unrecovered - v_pays;
+                    v_left := v_left - v_pays;
+                    new_rows := new_rows || pgsaas.new_row('revoke', -v_pays, v_at, v_part_ids[v_n],
+                        v_event.id);
                 end if;
                 v_pays := least(v_left, settled.owed);
                 settled.owed := settled.owed - v_pays;
                 v_left := v_left - v_pays;
+                if v_i is not null then
+                    grants[v_i].paid := grants[v_i].paid + v_pays;
+                end if;
                 if v_left = 0 then
                     continue;
-                elsif v_i is not null and grants[v_i].expires_at > v_at then
+                elsif v_i is not null and not v_is_over then
                     grants[v_i].remaining := grants[v_i].remaining + v_left;
                     grants[v_i].is_open := true;
                     continue;
                 end if;
-                -- no grant to return to: it was overdraft that has been paid since, or a refund
-                -- comes late
                 v_ends := 'infinity';
                 if v_i is not null then
-                    v_ends := least(v_at + pgsaas.exact_interval(
-                        grants[v_i].expires_at - least(p_taken_at, grants[v_i].expires_at)),
-                            settled.next_reset_at);
+                    -- a late refund: the time that was left when the credits were taken
+                    v_ends := least(settled.next_reset_at, v_at + pgsaas.exact_interval(
+                        grants[v_i].expires_at - least(grants[v_i].expires_at,
+                            greatest(p_taken_at, grants[v_i].effective_at))));
+                else
+                    -- overdraft that was paid since: back to the grants that paid, the last first
+                    for v_payer in reverse cardinality(grants) .. 1 loop
+                        v_pays := least(v_left, grants[v_payer].paid);
+                        if v_pays > 0 then
+                            grants[v_payer].paid := grants[v_payer].paid - v_pays;
+                            v_left := v_left - v_pays;
+                            v_part_ids := v_part_ids || grants[v_payer].grant_id;
+                            v_part_amounts := v_part_amounts || v_pays;
+                        end if;
+                    end loop;
                 end if;
                 if v_ends <= v_at then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at,
-                        v_part.grant_id, v_event.id);
-                else
+                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part_ids[v_n],
+                        v_event.id);
+                elsif v_left > 0 then
                     grants := grants || pgsaas.new_grant(settled, 'refund', v_left, v_left, v_at,
                         v_ends);
                     settled.grant_count := settled.grant_count + 1;
+                    v_ids := v_ids || settled.grant_count;
                 end if;
             end loop;
         elsif v_event.what = 'expire' then
@@ -225,6 +249,7 @@ begin
             v_pays := least(v_left, settled.owed);
             settled.owed := settled.owed - v_pays;
             grants[v_i].is_pending := false;
+            grants[v_i].paid := grants[v_i].paid + v_pays;
             grants[v_i].remaining := v_left - v_pays;
             grants[v_i].is_open := v_left > v_pays;
             new_rows := new_rows || pgsaas.new_row('grant', v_left, v_at, v_event.id);
@@ -249,6 +274,7 @@ begin
                 grants := grants || pgsaas.new_grant(settled, 'rollover', v_left, v_left, v_at,
                     settled.next_reset_at);
                 settled.grant_count := settled.grant_count + 1;
+                v_ids := v_ids || settled.grant_count;
             end if;
             if settled.allowance > 0 then
                 v_pays := least(settled.allowance, settled.owed);
@@ -256,6 +282,7 @@ begin
                 grants := grants || pgsaas.new_grant(settled, 'allowance', settled.allowance,
                     settled.allowance - v_pays, v_at, settled.next_reset_at);
                 settled.grant_count := settled.grant_count + 1;
+                v_ids := v_ids || settled.grant_count;
                 new_rows := new_rows || pgsaas.new_row('grant', settled.allowance, v_at,
                     settled.grant_count);
             end if;

@@ -284,11 +284,11 @@ begin
         select p.* from unnest(v_plan.grants) p
         on conflict (account_id, grant_id) do update
            set remaining = excluded.remaining, is_open = excluded.is_open,
-               is_pending = excluded.is_pending,
-               unrecovered = excluded.unrecovered
-         where (g.remaining, g.is_open, g.is_pending, g.unrecovered)
-               is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
-                   excluded.unrecovered);
+               is_pending = excluded.is_pending, unrecovered = excluded.unrecovered,
+               paid = excluded.paid
+         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid) is distinct from
+               (excluded.remaining, excluded.is_open, excluded.is_pending, excluded.unrecovered,
+                excluded.paid);
         p_b := v_plan.settled;
         p_b.next_change_at := 'infinity';    -- until store_balance works it out
     end if;

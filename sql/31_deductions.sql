@@ -136,8 +136,9 @@ declare
 begin
     -- Whatever is rarely so, in one expression: plpgsql prepares each anew in every transaction,
     -- and there each function or operator costs a look at its privileges. It may be wider than the
-    -- rules; the calls below know them. Null, NaN and too large an amount never fit a head.
-    if p_amount <= 0 or scale(p_amount) > 6 or p_idempotency_key = ''
+    -- rules; the calls below know them. A null amount never fits a head.
+    if p_amount <= 0 or p_amount > 1000000000000 or scale(p_amount) > 6
+       or p_idempotency_key = ''
        or greatest(octet_length(p_idempotency_key), octet_length(p_agent_id),
            octet_length(p_description)) > 255
        -- an object is greater than or equal to the empty one, everything else is less
@@ -228,9 +229,21 @@ begin
     end if;
     if not pgsaas.acts_as_system() then
         v_denied := array(select distinct i.id from unnest(p_account_ids) i (id)
-            where not pgsaas.may(i.id, 'spend'));
+                           where i.id is not null and not pgsaas.may(i.id, 'spend'));
     end if;
-    perform pgsaas.lock_in_order(p_account_ids);
+    perform pgsaas.lock_in_order(array(
+        select i.id from unnest(p_account_ids) i (id) where i.id <> all (v_denied)));
+    -- subscripts below count from 1
+    if '[1:' || v_n || ']' <> any (array[array_dims(p_amounts), array_dims(p_job_ids),
+        array_dims(p_agent_ids), array_dims(p_descriptions), array_dims(p_idempotency_keys),
+        array_dims(p_metadata)]) then
+        p_amounts := array(select unnest(p_amounts));
+        p_job_ids := array(select unnest(p_job_ids));
+        p_agent_ids := array(select unnest(p_agent_ids));
+        p_descriptions := array(select unnest(p_descriptions));
+        p_idempotency_keys := array(select unnest(p_idempotency_keys));
+        p_metadata := array(select unnest(p_metadata));
+    end if;
     with folded as (
         select i.account_id, sum(i.amount) as amount, count(*) as n, count(i.key) as n_keys,
                array_agg(i.ord) as ords, array_agg(i.run) as runs, array_agg(i.rn) as rns

@@ -164,8 +164,13 @@ language plpgsql volatile rows 1
 as $$
 #variable_conflict use_column
 declare
-    v_b pgsaas.account_balances := pgsaas.lock_for(p_account_id, p_act);
+    v_b pgsaas.account_balances;
 begin
+    if p_act = 'admin' then    -- the caller has been through check_administers()
+        v_b := pgsaas.lock_account(p_account_id);
+    else
+        v_b := pgsaas.lock_for(p_account_id, p_act);
+    end if;
     success := v_b.account_id is not null;
     replayed := false;
     if success then

@@ -200,6 +200,9 @@ begin
         return next;
         return;
     end if;
+    if p_shortfall = 'debt' and not pgsaas.acts_as_system() then
+        raise exception 'only the system puts an account into debt' using errcode = 'PT403';
+    end if;
     v_hash := pgsaas.request_hash(p_hold_id::text, trim_scale(p_amount)::text, p_shortfall);
     select r.p_found, r.p_seq, r.p_new_balance, -r.p_amount into replayed, seq, new_balance,
         captured

@@ -269,10 +269,10 @@ begin
         seq := v_done.p_seq;
         new_balance := v_done.p_new_balance;
         unrecovered := v_done.p_unrecovered;
+        v_row.description := null;    -- what is said of one account is not for the others to read
         foreach v_id in array array_remove(v_ids, p_account_id) loop
             select * into v_done from pgsaas.revoke_parts(
-                pgsaas.settle_account(pgsaas.lock_account(v_id)), v_parts,
-                v_row, null, null, p_metadata);
+                pgsaas.settle_account(pgsaas.lock_account(v_id)), v_parts, v_row, null, null, null);
             perform pgsaas.store_balance(v_done.p_b);
             unrecovered := unrecovered + v_done.p_unrecovered;
         end loop;

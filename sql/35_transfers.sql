@@ -64,9 +64,11 @@ begin
     replayed := false;
     select * into v_settings from pgsaas.settings;
     v_shares := v_settings.transfer_scope = 'any' or pgsaas.share_organization(p_from, p_to);
-    -- a user learns nothing of accounts outside their organization, not even that they exist
-    if not pgsaas.may(p_from, 'pay') or not (v_shares or pgsaas.acts_as_system()) then
+    -- a user moves credits between accounts they belong to, and learns nothing of others
+    if not pgsaas.acts_as_system()
+       and not (pgsaas.may(p_from, 'pay') and pgsaas.may(p_to, 'read')) then
         p_from := null;
+        p_to := null;
     end if;
     perform pgsaas.lock_in_order(array[p_from, p_to]);
     v_from := pgsaas.lock_account(p_from);
@@ -90,7 +92,8 @@ begin
     v_to := pgsaas.settle_account(v_to);
     v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age)
         at time zone 'UTC';
-    select coalesce(sum(g.remaining), 0) into v_movable
+    -- of what was revoked and came back by a refund nothing moves: nobody could follow it
+    select coalesce(sum(least(g.remaining, g.amount - g.revoked - g.moved)), 0) into v_movable
       from pgsaas.open_grants(p_from, v_from.burn_order) g
      where g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= v_bought_before);
     if v_from.is_frozen or v_to.is_frozen then
@@ -115,7 +118,9 @@ begin
                  and g.acquired_at <= v_bought_before)
         loop
             exit when v_todo = 0;
-            v_take := least(v_todo, v_grant.remaining);
+            v_take := least(v_todo, v_grant.remaining,
+                v_grant.amount - v_grant.revoked - v_grant.moved);
+            continue when v_take = 0;
             v_todo := v_todo - v_take;
             update pgsaas.credit_grants g
                set remaining = g.remaining - v_take, is_open = g.remaining > v_take,

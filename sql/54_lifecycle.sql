@@ -71,6 +71,11 @@ begin
             = '22023';
     end if;
     if p_external_id is not null then
+        if exists (select from pgsaas.account_external_ids x
+                    where x.account_id = p_account_id
+                      and (x.realm, x.external_id) <> (v_realm, p_external_id)) then
+            raise exception 'the account has another external id' using errcode = 'PT409';
+        end if;
         insert into pgsaas.account_external_ids (realm, external_id, account_id)
         values (v_realm, p_external_id, v_id) on conflict (realm, external_id) do nothing;
         if not found then
@@ -79,6 +84,10 @@ begin
             if v_id is distinct from coalesce(p_account_id, v_id) then
                 raise exception 'external id "%" belongs to another account',
                     p_external_id using errcode = 'PT409';
+            end if;
+            select a.kind into v_known from pgsaas.accounts a where a.account_id = v_id;
+            if v_known <> p_kind then
+                raise exception 'the account exists as %', v_known using errcode = 'PT409';
             end if;
             return query select * from pgsaas.account_row(v_id, false);
             return;
@@ -218,6 +227,11 @@ begin
     perform pgsaas.store_balance(v_b);
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()
      where a.account_id = p_account_id;
+    -- what they were a member of they are no more, by either id that may name them
+    delete from pgsaas.account_members m
+     where m.user_id = case when v_account.external_id is null then p_account_id::text
+                            when v_account.realm = pgsaas.identity_realm()
+                                then v_account.external_id end;
     delete from pgsaas.account_external_ids x where x.account_id = p_account_id;
     delete from pgsaas.account_members m where m.account_id = p_account_id;
     update pgsaas.audit_events e set details = '{}' where e.account_id = p_account_id;

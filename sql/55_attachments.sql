@@ -73,31 +73,38 @@ language plpgsql security definer set search_path = ''
 as $$
 declare
     v_columns record;
-    v_new jsonb := to_jsonb(new);
-    v_old jsonb;
+    v_read text;
     v_id text;
+    v_email text;
+    v_old_id text;
+    v_old_email text;
 begin
     select * into v_columns from pgsaas.attached_columns(tg_argv[0], tg_relid);
     if v_columns.p_id is null then
         raise warning 'pgsaas: % has lost its id column; attach it again', tg_relid::regclass;
         return null;
     end if;
-    v_id := v_new ->> v_columns.p_id;
+    -- These two columns alone, by their types' output functions (format), which only superusers can
+    -- write: a cast that belongs to the table's owner would run here with the rights of our owner.
+    v_read := format(
+        'select case when ($1).%1$I is not null then format(''%%s'', ($1).%1$I) end, %2$s',
+        v_columns.p_id, case when v_columns.p_email is null then 'null' else format(
+            'case when ($1).%1$I is not null then format(''%%s'', ($1).%1$I) end',
+            v_columns.p_email) end);
+    execute v_read into v_id, v_email using new;
     if tg_op = 'UPDATE' then
-        v_old := to_jsonb(old);
-        if v_id is not distinct from v_old ->> v_columns.p_id
-           and v_new ->> v_columns.p_email is not distinct from v_old ->> v_columns.p_email then
+        execute v_read into v_old_id, v_old_email using old;
+        if v_id is not distinct from v_old_id and v_email is not distinct from v_old_email then
             return null;
         end if;
         update pgsaas.account_external_ids x set external_id = v_id
-         where x.realm = tg_argv[0] and x.external_id = v_old ->> v_columns.p_id
-             and x.external_id <> v_id;
-        update pgsaas.accounts a set email = v_new ->> v_columns.p_email
+         where x.realm = tg_argv[0] and x.external_id = v_old_id and x.external_id <> v_id;
+        update pgsaas.accounts a set email = v_email
           from pgsaas.account_external_ids x
          where x.realm = tg_argv[0] and x.external_id = v_id and a.account_id = x.account_id
-           and v_columns.p_email is not null and octet_length(v_new ->> v_columns.p_email) <= 1000;
+           and v_columns.p_email is not null and octet_length(v_email) <= 1000;
     end if;
-    perform pgsaas.attach_rows(tg_argv[0], array[v_id], array[v_new ->> v_columns.p_email]);
+    perform pgsaas.attach_rows(tg_argv[0], array[v_id], array[v_email]);
     return null;
 end $$;
 comment on function pgsaas.attached_row() is
@@ -107,7 +114,7 @@ create or replace function pgsaas.attach_users(
     p_table regclass, p_id text default 'id', p_email text default null,
         p_limit integer default null)
 returns table (realm text, attached bigint, remaining bigint)
-language plpgsql volatile
+language plpgsql volatile set search_path = ''
 as $$
 #variable_conflict use_column
 declare
@@ -145,14 +152,29 @@ begin
           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
               where c.oid = p_table;
     end if;
+    if exists (select from pgsaas.attachments a
+                 join pg_catalog.pg_class c on c.oid = a.relation
+                where a.realm = v_realm and a.relation <> p_table) then
+        raise exception 'the realm "%" belongs to another attached table', v_realm
+            using errcode = 'PT409',
+                hint = 'Detach that table first, if its ids are the same people.';
+    elsif exists (select from pgsaas.attachments a
+                    join pg_catalog.pg_attribute c
+                      on c.attrelid = p_table and c.attnum = a.id_attnum and not c.attisdropped
+                   where a.realm = v_realm and a.relation_oid = p_table
+                     and a.id_attnum <> v_id_attnum) then
+        raise exception 'table % is attached by another column', p_table
+            using errcode = 'PT409', hint = 'Detach it first.';
+    end if;
     v_query := format($query$
         select array_agg(s.id), array_agg(s.email) from (
-            select t.%1$I::text as id, %2$s as email from %3$s t
-             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
+            select format('%%s', t.%1$I) as id, %2$s as email from %3$s t
+             where octet_length(format('%%s', t.%1$I)) between 1 and 255 and not exists (
                    select from pgsaas.account_external_ids x
-                    where x.realm = $1 and x.external_id = t.%1$I::text)
+                    where x.realm = $1 and x.external_id = format('%%s', t.%1$I))
              limit $2) s $query$,
-        p_id, case when p_email is null then 'null::text' else format('t.%I::text', p_email) end,
+        p_id, case when p_email is null then 'null::text' else format(
+            $email$case when t.%1$I is not null then format('%%s', t.%1$I) end$email$, p_email) end,
         p_table);
     attached := 0;
     loop
@@ -193,9 +215,9 @@ begin
     else
         execute format($query$
             select count(*) from %2$s t
-             where octet_length(t.%1$I::text) between 1 and 255 and not exists (
+             where octet_length(format('%%s', t.%1$I)) between 1 and 255 and not exists (
                    select from pgsaas.account_external_ids x
-                    where x.realm = %3$L and x.external_id = t.%1$I::text) $query$,
+                    where x.realm = %3$L and x.external_id = format('%%s', t.%1$I)) $query$,
             p_id, p_table, v_realm) into remaining;
     end if;
     realm := v_realm;
@@ -209,7 +231,7 @@ comment on function pgsaas.attach_users(regclass, text, text, integer) is
     'member of pgsaas_owner. 22023 for an unknown or not unique column or a limit below 1.';
 
 create or replace function pgsaas.detach_users(p_table regclass) returns boolean
-language plpgsql volatile
+language plpgsql volatile set search_path = ''
 as $$
 begin
     execute format('drop trigger if exists pgsaas_attached_row on %s', p_table);

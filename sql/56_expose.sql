@@ -4,12 +4,13 @@
 -- that uninstalling finds them.
 
 create or replace function pgsaas.expose(p_schema text default 'public') returns setof text
-language plpgsql volatile
+language plpgsql volatile set search_path = ''
 as $expose$
 declare
     v_wrapper record;
     v_name text;
     v_oid oid;
+    v_grantee text;
 begin
     for v_wrapper in
         select * from (values
@@ -28,16 +29,25 @@ begin
     loop
         v_name := format('%I.%I(%s)', p_schema, v_wrapper.name, v_wrapper.types);
         v_oid := to_regprocedure(v_name);
-        if v_oid is not null and coalesce(obj_description(v_oid, 'pg_proc'),
-            '') not like 'pgsaas wrapper%' then
-            raise exception '% exists and is not a wrapper of pgsaas',
-                v_name using errcode = 'PT409';
+        if v_oid is not null
+           and (coalesce(obj_description(v_oid, 'pg_proc'), '') not like 'pgsaas wrapper%'
+                or (select p.proowner from pg_proc p where p.oid = v_oid)
+                    <> current_user::regrole) then
+            raise exception '% exists and is not a wrapper of pgsaas made by %', v_name,
+                current_user
+                using errcode = 'PT409';
         end if;
         execute format('create or replace function %I.%I%s language sql volatile rows 1 as %L',
             p_schema, v_wrapper.name, v_wrapper.signature, v_wrapper.body);
         execute format('comment on function %s is %L', v_name,
             'pgsaas wrapper of pgsaas.' || v_wrapper.name);
-        execute format('revoke all on function %s from public', v_name);
+        for v_grantee in
+            select distinct case when a.grantee = 0 then 'public' else a.grantee::regrole::text end
+              from pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+             where p.oid = to_regprocedure(v_name) and a.grantee <> p.proowner
+        loop
+            execute format('revoke all on function %s from %s cascade', v_name, v_grantee);
+        end loop;
         execute format('grant execute on function %s to pgsaas_app', v_name);
         return next v_name;
     end loop;

@@ -22,6 +22,13 @@ declare
 begin
     perform set_config('search_path', '', true);
     for v_wanted in
+        select c.relname from pg_catalog.pg_class c
+         where c.relnamespace = 'pgsaas'::regnamespace and c.relkind in ('r', 'p')
+           and not c.relrowsecurity and c.relname !~ 'yoyo'
+    loop    -- somebody switched it off
+        execute format('alter table pgsaas.%I enable row level security', v_wanted.relname);
+    end loop;
+    for v_wanted in
         select m.relation, p.reader, m.relation || '_' || p.reader as name, p.expression
           from (values
               ('accounts',              v_mine, v_app,    v_admin),

@@ -2,17 +2,54 @@
 -- else granted (default privileges of the host, a hasty grant by hand) is revoked by every load.
 -- Hosts give their own roles membership in these roles, never privileges on these objects.
 --
--- Readers run with their own rights, so they also need what readers call (the third list). Only
+-- Readers run with their own rights, so they also need what readers call (the last lists). Only
 -- differences are executed: an unchanged matrix writes nothing.
+
+-- What a grant names: EXECUTE on function f(uuid), SELECT (version) on table pgsaas.installation.
+create or replace function pg_temp.privilege_on(
+    p_kind text, p_object oid, p_attnum integer, p_privilege text)
+returns text
+language sql stable
+as $$
+    select p_privilege || case p_kind
+           when 'function' then format(' on function %s', p_object::regprocedure)
+           when 'schema' then ' on schema pgsaas'
+           when 'column' then format(' (%I) on table %s', (select a.attname
+                from pg_catalog.pg_attribute a where a.attrelid = p_object and a.attnum = p_attnum),
+                p_object::regclass)
+           else format(' on %s %s', p_kind, p_object::regclass) end
+$$;
+
+create or replace temp view given_privileges as
+select x.kind, x.object, x.attnum, x.owner, a.grantor, a.grantee, a.privilege_type as privilege,
+       a.is_grantable
+  from (select 'function', p.oid, 0, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+          from pg_catalog.pg_proc p where p.pronamespace = 'pgsaas'::regnamespace
+        union all
+        select case c.relkind when 'S' then 'sequence' else 'table' end, c.oid, 0, c.relowner,
+            c.relacl
+          from pg_catalog.pg_class c
+         where c.relnamespace = 'pgsaas'::regnamespace and c.relkind in ('r', 'v', 'm', 'p', 'f',
+             'S')
+        union all
+        select 'column', c.oid, t.attnum, c.relowner, t.attacl
+          from pg_catalog.pg_class c join pg_catalog.pg_attribute t on t.attrelid = c.oid
+         where c.relnamespace = 'pgsaas'::regnamespace
+        union all
+        select 'schema', n.oid, 0, n.nspowner, n.nspacl
+          from pg_catalog.pg_namespace n where n.nspname = 'pgsaas') x (kind, object, attnum,
+              owner, acl),
+       aclexplode(x.acl) a;
 
 do $$
 declare
     v_change record;
+    v_is_loose boolean := true;
 begin
     perform set_config('search_path', '', true);
     create temp table wanted_privileges on commit drop as
-    select 'function' as kind, f.oid as object, 0 as attnum, ('pgsaas_' || r.role)::regrole::oid
-        as grantee, 'EXECUTE' as privilege
+    select 'function' as kind, f.oid as object, 0 as attnum,
+           ('pgsaas_' || r.role)::regrole::oid as grantee, 'EXECUTE' as privilege
       from (values
           -- the backend
           ('app', 'create_account update_account add_member set_member_role remove_member'),
@@ -56,52 +93,48 @@ begin
     union all
     select 'schema', 'pgsaas'::regnamespace, 0, ('pgsaas_' || r.role)::regrole, 'USAGE'
       from (values ('app'), ('user'), ('admin'), ('webhook'), ('runner')) r (role);
+    -- What a grantee passed on is out of the owner's reach while it stands on its own: the owner
+    -- gives that grantee the right to grant and takes it back with all that hangs on it, until none
+    -- is left.
+    while v_is_loose loop
+        v_is_loose := false;
+        for v_change in
+            select pg_temp.privilege_on(g.kind, g.object, g.attnum, g.privilege) as what,
+                   h.holder::regrole::text as holder
+              from pg_temp.given_privileges g
+             cross join lateral (values (g.grantor, true), (g.grantee, g.is_grantable))
+                   h (holder, passes_on)
+             where h.passes_on and h.holder <> g.owner
+             group by 1, 2
+        loop
+            v_is_loose := true;
+            execute format('grant %s to %s with grant option', v_change.what, v_change.holder);
+            execute format('revoke %s from %s cascade', v_change.what, v_change.holder);
+        end loop;
+    end loop;
     for v_change in
-        with actual as (
-            select 'function' as kind, p.oid as object, 0 as attnum, a.grantee,
-                a.privilege_type as privilege, p.proowner as owner
-              from pg_catalog.pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f',
-                  p.proowner))) a
-             where p.pronamespace = 'pgsaas'::regnamespace
-            union all
-            select case when c.relkind = 'S' then 'sequence' else 'table' end, c.oid, 0, a.grantee,
-                a.privilege_type, c.relowner
-              from pg_catalog.pg_class c, aclexplode(c.relacl) a
-             where c.relnamespace = 'pgsaas'::regnamespace and c.relkind in ('r', 'v', 'm', 'p',
-                 'f', 'S')
-            union all
-            select 'column', c.oid, t.attnum, a.grantee, a.privilege_type, c.relowner
-              from pg_catalog.pg_class c join pg_catalog.pg_attribute t on t.attrelid = c.oid,
-                  aclexplode(t.attacl) a
-             where c.relnamespace = 'pgsaas'::regnamespace
-            union all
-            select 'schema', n.oid, 0, a.grantee, a.privilege_type, n.nspowner
-              from pg_catalog.pg_namespace n, aclexplode(n.nspacl) a where n.nspname = 'pgsaas'),
-        change as (
-            select 'revoke' as verb, a.kind, a.object, a.attnum, a.grantee,
-                a.privilege from actual a
-             where a.grantee <> a.owner and not exists (
-                   select from pg_temp.wanted_privileges w where (w.kind, w.object, w.attnum,
-                       w.grantee, w.privilege)
-                        = (a.kind, a.object, a.attnum, a.grantee, a.privilege))
+        with change as (
+            select 'revoke' as verb, g.kind, g.object, g.attnum, g.grantee, g.privilege
+              from pg_temp.given_privileges g
+             where g.grantee <> g.owner and not exists (
+                   select from pg_temp.wanted_privileges w
+                    where (w.kind, w.object, w.attnum, w.grantee, w.privilege)
+                        = (g.kind, g.object, g.attnum, g.grantee, g.privilege))
             union
             select 'grant', w.* from pg_temp.wanted_privileges w where not exists (
-                   select from actual a where (w.kind, w.object, w.attnum, w.grantee, w.privilege)
-                        = (a.kind, a.object, a.attnum, a.grantee, a.privilege)))
-        select format('%s %s%s on %s %s %s %s%s', c.verb, c.privilege,
-                   case when c.kind = 'column' then format(' (%I)',
-                       (select t.attname from pg_catalog.pg_attribute t
-                        where t.attrelid = c.object and t.attnum = c.attnum)) else '' end,
-                   case when c.kind = 'column' then 'table' else c.kind end,
-                   case c.kind when 'function' then c.object::regprocedure::text when 'schema'
-                       then 'pgsaas'
-                        else c.object::regclass::text end,
+                   select from pg_temp.given_privileges g
+                    where (w.kind, w.object, w.attnum, w.grantee, w.privilege)
+                        = (g.kind, g.object, g.attnum, g.grantee, g.privilege)))
+        select format('%s %s %s %s', c.verb,
+                   pg_temp.privilege_on(c.kind, c.object, c.attnum, c.privilege),
                    case c.verb when 'grant' then 'to' else 'from' end,
-                   case when c.grantee = 0 then 'public' else c.grantee::regrole::text end,
-                   case c.verb when 'revoke' then ' cascade' else '' end) as statement
+                   case c.grantee when 0 then 'public' else c.grantee::regrole::text end
+                   || case c.verb when 'grant' then '' else ' cascade' end) as statement
           from change c
          order by c.verb desc, c.kind, c.object, c.grantee
     loop
         execute v_change.statement;
     end loop;
+    drop view pg_temp.given_privileges;
+    drop function pg_temp.privilege_on;
 end $$;

@@ -77,7 +77,6 @@ def test_a_changed_id_takes_its_account_along(tx: Conn) -> None:
     assert (owner_of(tx, "alicia"), owner_of(tx, "alice")) == (mine, [])
 
 
-# OPEN: the second table takes over the first one's realm.
 def test_a_table_of_the_same_name_does_not_share_the_realm_of_a_renamed_one(tx: Conn) -> None:
     tx.execute("create table public.users (id bigint primary key)")
     tx.execute("insert into users values (1)")
@@ -95,7 +94,6 @@ def test_a_table_of_the_same_name_does_not_share_the_realm_of_a_renamed_one(tx: 
         assert one(tx, "select pgsaas.account_id_for('1', %s)", realm) != old
 
 
-# OPEN: ids and names are mixed in one realm.
 def test_a_table_is_not_attached_again_by_another_column(tx: Conn) -> None:
     """Names of some would be taken for the ids of others."""
     tx.execute("create table public.users (id bigint primary key, name text unique)")
@@ -104,7 +102,6 @@ def test_a_table_is_not_attached_again_by_another_column(tx: Conn) -> None:
     assert refusal(tx, "select pgsaas.attach_users('users', 'name')")[0] == "PT409"
 
 
-# OPEN: the trigger, a definer, turns the whole row into json.
 def test_the_owner_of_an_attached_table_gains_none_of_the_rights_of_pgsaas(own: Database) -> None:
     """A cast to json that belongs to a column's type runs when a row becomes json."""
     with own.connect() as conn:
@@ -192,7 +189,6 @@ def test_an_erased_user_who_is_still_in_the_table_comes_back_without_credits(tx:
     assert one(tx, "select balance from pgsaas.get_balance(%s)", back) == 0
 
 
-# OPEN: the kind is not compared for a known external id.
 def test_creating_an_account_never_hands_out_an_account_of_another_kind(tx: Conn) -> None:
     account(tx, "acme", p_kind="organization")
     state, _ = refusal(
@@ -201,7 +197,6 @@ def test_creating_an_account_never_hands_out_an_account_of_another_kind(tx: Conn
     assert state == "PT409"
 
 
-# OPEN: a raw 23505 instead of PT409.
 def test_creating_an_account_never_joins_ids_of_two_accounts(tx: Conn) -> None:
     alice, uma = account(tx, "alice"), account(tx, None, p_account_id=UMA)
     for account_id, name in ((uma, "alice"), (uma, "mallory"), (alice, "mallory")):

@@ -21,7 +21,6 @@ def test_every_definer_has_an_empty_search_path(tx: Conn) -> None:
     assert [row[0] for row in definers if row[3] != ['search_path=""']] == []
 
 
-# OPEN: three invokers run by owners look through the session's search_path.
 def test_what_a_privileged_person_runs_by_hand_has_an_empty_search_path(tx: Conn) -> None:
     """Invokers that owners and superusers call: attaching, detaching, exposing."""
     tx.execute("set local role pgsaas_owner")
@@ -153,7 +152,6 @@ def test_writers_are_not_led_astray_by_a_schema_first_in_the_search_path(
     assert marks(trapped) == []
 
 
-# OPEN: functions that fit the types better than pg_catalog's run as superuser.
 def test_owners_and_superusers_are_not_led_astray_when_they_attach_and_expose(
     trapped: Database,
 ) -> None:
@@ -185,7 +183,6 @@ def test_who_a_user_is_does_not_depend_on_the_search_path(trapped: Database) -> 
         assert conn.execute("select account_id from pgsaas.accounts").fetchall() == []
 
 
-# OPEN: acts_as_system() is inlined with an unqualified operator.
 def test_a_backend_with_claims_sees_no_more_through_another_search_path(
     trapped: Database,
 ) -> None:

@@ -11,7 +11,6 @@ from tests.security.conftest import World, account, credit, one, refusal
 WRAPPERS = ("deduct_credits(uuid, numeric, uuid, text, text)", "add_credits(uuid, numeric, text)")
 
 
-# OPEN: only PUBLIC is revoked.
 def test_wrappers_are_for_the_backend_even_where_the_host_grants_by_default(own: Database) -> None:
     with own.connect() as conn:
         conn.execute("create schema api")
@@ -49,7 +48,6 @@ def test_wrappers_lend_no_rights(own: Database) -> None:
             conn.execute("drop schema api cascade")
 
 
-# OPEN: a comment is believed, the owner is not looked at.
 def test_a_function_planted_beforehand_does_not_become_the_wrapper(own: Database) -> None:
     """Replacing it keeps its owner, who may replace it again."""
     with own.connect() as conn:
@@ -117,7 +115,6 @@ AUDITED = [
 ]
 
 
-# OPEN: staff with claims cannot change the terms of an account.
 @pytest.mark.parametrize("call", AUDITED)
 @pytest.mark.parametrize("claims", [None, {"sub": "root@staff"}])
 def test_every_act_of_staff_is_in_the_log(world: World, call: str, claims: object) -> None:
@@ -132,7 +129,6 @@ def test_every_act_of_staff_is_in_the_log(world: World, call: str, claims: objec
         assert one(conn, query, bob, actor) == before + 1
 
 
-# OPEN: the database role is not recorded beside the user.
 def test_staff_who_log_in_cannot_sign_with_another_ones_name(world: World) -> None:
     """Whoever may set claims may name any admin: the log must keep the role they came in."""
     with world.acting(login="host_staff", claims={"sub": "root@staff"}) as conn:

@@ -117,7 +117,6 @@ def locked(world: World, names: tuple[str, ...], table: str) -> Iterator[None]:
         yield
 
 
-# OPEN: members, batches and transfers lock before they ask.
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("table", ["accounts", "account_balances"])
 def test_a_busy_foreign_account_answers_like_an_unknown_one(
@@ -144,7 +143,6 @@ def test_a_batch_with_a_foreign_account_charges_ones_own_and_tells_of_none(world
         )
 
 
-# OPEN: a null among the denied ids denies all.
 def test_an_item_without_an_account_spoils_no_other_item_of_a_users_batch(world: World) -> None:
     with world.user("alice") as conn:
         rows = conn.execute(
@@ -169,7 +167,6 @@ def test_external_ids_of_others_cannot_be_looked_up(world: World) -> None:
                 assert one(conn, find, name, realm) is None
 
 
-# OPEN: membership without consent opens transfers to the member.
 def test_naming_a_stranger_a_member_tells_not_whether_they_have_an_account(world: World) -> None:
     """Anybody may be made a member unasked: that must not open their account to transfers."""
     club = world.ids["acme"]

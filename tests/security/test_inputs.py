@@ -64,7 +64,6 @@ def test_an_allowance_is_an_amount(tx: Conn, value: str | None) -> None:
 HUGE = "x" * 5000
 
 
-# OPEN: reasons of staff have no limit.
 @pytest.mark.parametrize(
     "call",
     [
@@ -109,7 +108,6 @@ def test_huge_texts_are_refused(tx: Conn, call: str) -> None:
     assert caught.value.sqlstate == "22023"
 
 
-# OPEN: only what is added is measured.
 def test_a_profile_does_not_grow_by_being_updated_again_and_again(world: World) -> None:
     query = "select pg_column_size(profile) from pgsaas.accounts where account_id = %s"
     with world.user("alice") as conn:

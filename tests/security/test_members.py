@@ -76,7 +76,6 @@ def test_the_last_owner_stays_whoever_asks(world: World) -> None:
         assert refusal(conn, call, acme)[0] == "PT422"
 
 
-# OPEN: a member row outranks owning the account.
 def test_an_admin_of_a_user_account_cannot_demote_the_user_whose_account_it_is(
     world: World,
 ) -> None:
@@ -93,7 +92,6 @@ def test_an_admin_of_a_user_account_cannot_demote_the_user_whose_account_it_is(
         assert one(conn, "select pgsaas.my_role(%s)", alice) == "owner"
 
 
-# OPEN: a member row outranks owning the account.
 def test_no_owner_can_push_a_user_out_of_their_own_account(world: World) -> None:
     alice = world.ids["alice"]
     with world.acting("pgsaas_app") as conn:
@@ -167,7 +165,6 @@ def test_two_owners_who_remove_each_other_leave_one(own: Database) -> None:
         assert one(conn, "select string_agg(user_id, ' ') from pgsaas.account_members") == "ann"
 
 
-# OPEN: the caller's role is read before the lock.
 def test_an_owner_removed_a_moment_ago_removes_nobody(own: Database) -> None:
     club = organization(own, "ann", "ben", "cyd")
     ends = while_changing(
@@ -176,7 +173,6 @@ def test_an_owner_removed_a_moment_ago_removes_nobody(own: Database) -> None:
     assert ends == ["PT404"]
 
 
-# OPEN: the caller's role is read before the lock.
 def test_an_admin_removed_a_moment_ago_adds_nobody(own: Database) -> None:
     club = organization(own, "ann")
     with own.connect() as conn:
@@ -187,7 +183,6 @@ def test_an_admin_removed_a_moment_ago_adds_nobody(own: Database) -> None:
     assert ends == ["PT404"]
 
 
-# OPEN: the caller's role is read before the lock.
 def test_an_owner_demoted_a_moment_ago_names_no_owner(own: Database) -> None:
     club = organization(own, "ann", "ben")
     ends = while_changing(

@@ -26,7 +26,7 @@ CALLS = {
     "add_credits": "add_credits({acme}, 1)",
     "refund_credits": "refund_credits({acme}, 3, 1)",
     "revoke_grant": "revoke_grant({acme}, 1, 1)",
-    "transfer_credits": "transfer_credits({acme}, {alice}, 1)",
+    "transfer_credits": "transfer_credits({acme}, {mine}, 1)",
     "adjust_credits": "adjust_credits({acme}, 1, 'x')",
     "set_overdraft_limit": "set_overdraft_limit({acme}, 1, 'x')",
     "set_burn_order": "set_burn_order({acme}, 'expiring_first')",
@@ -57,9 +57,10 @@ UNKNOWN_ANSWERS = {
 }  # fmt: skip
 
 
-def call(conn: Conn, world: World, name: str) -> str:
+def call(conn: Conn, world: World, name: str, sub: str = "alice") -> str:
     """ok, an sqlstate, an error code, or the 0 of a function that counts."""
     ids = {key: f"'{value}'::uuid" for key, value in world.ids.items()}
+    ids["mine"] = ids.get(sub, ids["alice"])
     try:
         with conn.transaction():
             cursor = conn.execute(f"select * from pgsaas.{CALLS[name].format(**ids)}".encode())
@@ -85,7 +86,7 @@ def test_every_function_that_changes_an_account_is_tried() -> None:
 def test_a_users_claims_allow_what_the_contract_says(world: World, name: str, sub: str) -> None:
     each = contract.functions()[name]
     with world.user(sub) as conn:
-        answer = call(conn, world, name)
+        answer = call(conn, world, name, sub)
     if "app" not in each.callers:
         assert answer == "42501"
     elif SUBS[sub] in MAY[each.may]:
@@ -94,6 +95,18 @@ def test_a_users_claims_allow_what_the_contract_says(world: World, name: str, su
         assert answer == "PT403"
     else:
         assert answer in UNKNOWN_ANSWERS
+
+
+@pytest.mark.parametrize("sub", ["adam", "bill"])
+def test_a_user_transfers_only_between_accounts_they_belong_to(world: World, sub: str) -> None:
+    """Not to a member's own account: membership needs no consent, so this would tell who exists."""
+    unknown = "select pgsaas.transfer_credits(%s, gen_random_uuid(), 1)::text"
+    known = "select pgsaas.transfer_credits(%s, %s, 1)::text"
+    with world.user(sub) as conn:
+        answer = conn.execute(known, (world.ids["acme"], world.ids["alice"])).fetchone()
+        assert answer == conn.execute(unknown, (world.ids["acme"],)).fetchone()
+    assert answer is not None
+    assert "ACCOUNT_NOT_FOUND" in answer[0]
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -130,7 +143,6 @@ def test_nobody_may_do_nothing(world: World, name: str) -> None:
             assert call(conn, world, name) in UNKNOWN_ANSWERS | {"PT403", "42501"}
 
 
-# OPEN: staff with claims get ACCOUNT_NOT_FOUND from the functions of terms.
 @pytest.mark.parametrize("name", CALLS)
 def test_only_staff_act_in_the_role_of_staff(world: World, name: str) -> None:
     each = contract.functions()[name]

@@ -90,7 +90,6 @@ def test_a_transfer_does_not_save_credits_from_being_revoked(tx: Conn, clawback:
     sound(tx)
 
 
-# OPEN: a raw 23514 instead of an answer.
 def test_transferring_what_came_back_into_a_revoked_grant_is_an_answer(tx: Conn) -> None:
     payer, club = account(tx), account(tx, "club", p_kind="organization")
     tx.execute("select pgsaas.add_member(%s, %s, 'member')", [club, str(payer)])
@@ -141,7 +140,6 @@ def test_a_hold_that_is_kept_for_ever_frees_nothing_that_has_expired(conn: Conn)
     sound(conn)
 
 
-# OPEN: what paid a held overdraft returns without expiry.
 def test_overdraft_that_is_held_and_released_makes_no_lasting_credits(conn: Conn) -> None:
     """A trial pays what the hold owes; releasing the hold must not outlive the trial."""
     conn.execute("select pgsaas.set_clock('2030-01-01')")
@@ -155,7 +153,6 @@ def test_overdraft_that_is_held_and_released_makes_no_lasting_credits(conn: Conn
     assert free(conn, payer) == 0
 
 
-# OPEN: what paid a held overdraft returns without expiry.
 def test_an_overdraft_cannot_turn_allowances_into_credits_for_ever(conn: Conn) -> None:
     conn.execute("select pgsaas.set_clock('2030-01-01')")
     conn.execute("select pgsaas.set_setting('default_allowance', '100')")
@@ -175,7 +172,6 @@ def test_an_overdraft_cannot_turn_allowances_into_credits_for_ever(conn: Conn) -
     assert free(conn, payer) <= 100
 
 
-# OPEN: any member who spends may ask for debt without limit.
 def test_a_users_capture_does_not_put_the_account_into_debt(world: World) -> None:
     acme = world.ids["acme"]
     with world.user("mia") as conn:

@@ -84,7 +84,6 @@ HOSTILE = {
 }
 
 
-# OPEN: rights that were granted on, and the right to grant, survive a load.
 @pytest.mark.parametrize("grants", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_load_restores_the_matrix_exactly(own: Database, grants: list[str]) -> None:
     with own.connect() as conn:
@@ -100,7 +99,6 @@ def test_a_load_restores_the_matrix_exactly(own: Database, grants: list[str]) ->
             conn.execute("drop owned by host_stranger, host_attacker, host_anonymous")
 
 
-# OPEN: a load does not switch row security on again.
 def test_a_load_puts_row_security_back(own: Database) -> None:
     """Or refuses: what it must not do is succeed over tables that everybody reads."""
     with own.connect() as conn:

@@ -145,7 +145,6 @@ def rows(conn: Conn, relation: str) -> list[str]:
     return [row[0] for row in conn.execute(query.encode()).fetchall()]
 
 
-# OPEN: claims without sub and role are an error where no role is set (one caller).
 def test_relations_show_exactly_the_rows_of_the_callers_accounts(
     world: World, caller: Caller
 ) -> None:

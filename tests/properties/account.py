@@ -1,0 +1,239 @@
+"""One account of the model: what it holds, and what time does to it.
+
+Written from the contract, sharing nothing with sql/. Nothing is cached: the balance is the last
+row, what is held is the sum of the open holds, and settling looks for the earliest due event
+until none is left.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any, TypeAlias
+
+Part: TypeAlias = "tuple[Grant | None, Decimal]"  # no grant: it was owed when taken
+
+FOREVER = datetime.max.replace(tzinfo=UTC)
+ZERO = Decimal(0)
+RANK = {"purchase": 1, "bonus": 2, "referral": 2, "transfer": 2, "refund": 3, "trial": 4}
+RANK |= {"rollover": 5, "allowance": 6}
+
+
+@dataclass(eq=False)
+class Grant:
+    source: str
+    amount: Decimal
+    free: Decimal
+    effective_at: datetime
+    expires_at: datetime
+    grant_id: int
+    bought_at: datetime
+    priority: int = 0
+    is_pending: bool = False
+    is_moved: bool = False
+    revoked: Decimal = ZERO
+    unrecovered: Decimal = ZERO
+
+
+@dataclass(eq=False)
+class Hold:
+    hold_id: int
+    parts: list[Part]
+    made_at: datetime
+    expires_at: datetime
+    is_open: bool = True
+
+    @property
+    def amount(self) -> Decimal:
+        return total(self.parts)
+
+
+@dataclass(eq=False)
+class Row:
+    seq: int
+    kind: str
+    amount: Decimal
+    balance_after: Decimal
+    at: datetime
+    parts: list[Part] = field(default_factory=list)
+    taken_at: datetime = FOREVER
+    refunded: Decimal = ZERO
+
+
+def total(parts: Iterable[Part]) -> Decimal:
+    return sum((amount for _, amount in parts), ZERO)
+
+
+def cut(parts: Iterable[Part], amount: Decimal) -> tuple[list[Part], list[Part]]:
+    """The parts up to an amount, and the rest."""
+    first: list[Part] = []
+    rest: list[Part] = []
+    for grant, part in parts:
+        taken = min(part, amount)
+        amount -= taken
+        first += [(grant, taken)] if taken else []
+        rest += [(grant, part - taken)] if part > taken else []
+    return first, rest
+
+
+def months_after(anchor: datetime, months: int) -> datetime:
+    year, month = divmod(anchor.year * 12 + anchor.month - 1 + months, 12)
+    last = calendar.monthrange(year, month + 1)[1]
+    return anchor.replace(year=year, month=month + 1, day=min(anchor.day, last))
+
+
+class Account:
+    def __init__(self, now: datetime) -> None:
+        self.last_at = now
+        self.rows: list[Row] = []
+        self.grants: list[Grant] = []
+        self.holds: list[Hold] = []
+        self.owed = self.overdraft_limit = self.allowance = ZERO
+        self.rollover_limit: Decimal | None = ZERO
+        self.anchor: datetime | None = None
+        self.periods = 0
+        self.burn_order = "purchased_first"
+        self.is_frozen = False
+        self.clawback = "owed"
+
+    @property
+    def balance(self) -> Decimal:
+        return self.rows[-1].balance_after if self.rows else ZERO
+
+    @property
+    def held(self) -> Decimal:
+        return sum((hold.amount for hold in self.holds if hold.is_open), ZERO)
+
+    @property
+    def available(self) -> Decimal:
+        return max(ZERO, self.balance - self.held + self.overdraft_limit)
+
+    @property
+    def lifetime_earned(self) -> Decimal:
+        return sum((row.amount for row in self.rows if row.kind == "grant"), ZERO)
+
+    @property
+    def lifetime_spent(self) -> Decimal:
+        spent = ("deduction", "capture", "refund")
+        return -sum((row.amount for row in self.rows if row.kind in spent), ZERO)
+
+    @property
+    def period_end(self) -> datetime:
+        return months_after(self.anchor, self.periods + 1) if self.anchor else FOREVER
+
+    def write(self, kind: str, amount: Decimal, at: datetime, **more: Any) -> Row:
+        at = max(at, self.rows[-1].at) if self.rows else at
+        row = Row(len(self.rows) + 1, kind, amount, self.balance + amount, at, **more)
+        self.rows.append(row)
+        return row
+
+    def pay_owed(self, amount: Decimal) -> Decimal:
+        """Every credit pays what is owed first; what is left of it."""
+        paid = min(self.owed, amount)
+        self.owed -= paid
+        return amount - paid
+
+    def new_grant(
+        self, source: str, amount: Decimal, at: datetime, expires_at: datetime, **more: Any
+    ) -> Grant:
+        free = ZERO if more.get("is_pending") else self.pay_owed(amount)
+        terms: dict[str, Any] = {"grant_id": len(self.grants) + 1, "bought_at": at}
+        grant = Grant(source, amount, free, at, expires_at, **(terms | more))
+        self.grants.append(grant)
+        return grant
+
+    def open_grants(self) -> list[Grant]:
+        def order(grant: Grant) -> tuple[Any, ...]:
+            rank, expires_at = RANK[grant.source], grant.expires_at
+            soonest = self.burn_order == "expiring_first"
+            then = (expires_at, rank) if soonest else (rank, expires_at)
+            return grant.priority, *then, grant.grant_id
+
+        return sorted((grant for grant in self.grants if grant.free), key=order)
+
+    def burn(self, amount: Decimal, grants: Sequence[Grant] | None = None) -> list[Part]:
+        """Take free credits in burn order; what they do not cover becomes owed."""
+        everything = self.open_grants() if grants is None else grants
+        parts, _ = cut([(grant, grant.free) for grant in everything], amount)
+        for grant, part in parts:
+            if grant:
+                grant.free -= part
+        uncovered = amount - total(parts)
+        self.owed += uncovered
+        return [*parts, (None, uncovered)] if uncovered else parts
+
+    def give_back(self, parts: list[Part], at: datetime) -> None:
+        """Return what was held."""
+        for grant, part in parts:
+            if grant and grant.expires_at <= at:
+                self.write("expiry", -part, at)
+            elif grant:
+                grant.free += self.pay_owed(self.pay_unrecovered(grant, part, at))
+            elif rest := self.pay_owed(part):
+                self.new_grant("refund", rest, at, FOREVER)
+
+    def pay_unrecovered(self, grant: Grant, part: Decimal, at: datetime) -> Decimal:
+        if paid := min(part, grant.unrecovered):
+            grant.unrecovered -= paid
+            self.write("revoke", -paid, at)
+        return part - paid
+
+    # what falls due
+
+    def due(self) -> Iterator[tuple[datetime, int, int, Callable[[datetime], None]]]:
+        for hold in self.holds:
+            if hold.is_open:
+                yield hold.expires_at, 1, hold.hold_id, partial(self.close, hold)
+        yield self.period_end, 2, 0, self.reset
+        for grant in self.grants:
+            if grant.free:
+                yield grant.expires_at, 3, grant.grant_id, partial(self.expire, grant)
+            if grant.is_pending:
+                yield grant.effective_at, 4, grant.grant_id, partial(self.admit, grant)
+
+    def settle(self, now: datetime) -> datetime:
+        self.last_at = max(now, self.last_at)
+        while True:
+            at, *_, happen = min(self.due(), key=lambda event: event[:3])
+            if at > self.last_at:
+                return self.last_at
+            happen(at)
+
+    def close(self, hold: Hold, at: datetime) -> None:
+        hold.is_open = False
+        self.give_back(hold.parts, at)
+
+    def expire(self, grant: Grant, at: datetime) -> None:
+        self.write("expiry", -grant.free, at)
+        grant.free = ZERO
+
+    def admit(self, grant: Grant, at: datetime) -> None:
+        grant.is_pending = False
+        amount = grant.amount - grant.revoked
+        grant.free = self.pay_owed(amount)
+        self.write("grant", amount, at)
+
+    def reset(self, at: datetime) -> None:
+        free = ZERO
+        for grant in self.grants:
+            if grant.source in ("allowance", "rollover") and grant.expires_at == at:
+                free, grant.free = free + grant.free, ZERO
+        rolled = free if self.rollover_limit is None else min(free, self.rollover_limit)
+        self.periods += 1
+        if rolled:
+            self.new_grant("rollover", rolled, at, self.period_end)
+        if free > rolled:
+            self.write("expiry", rolled - free, at)
+        self.allow(self.allowance, at)
+
+    def allow(self, amount: Decimal, at: datetime) -> None:
+        if amount > 0:
+            self.new_grant("allowance", amount, at, self.period_end)
+            self.write("grant", amount, at)
+
+    def balance_at(self, at: datetime) -> Decimal:
+        return sum((row.amount for row in self.rows if row.at <= at), ZERO)

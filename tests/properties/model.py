@@ -1,0 +1,280 @@
+"""The functions of the ledger, in a few lines each: what SQL must answer.
+
+A World holds accounts; `call()` takes the time of the transaction and the name and arguments of
+an SQL function, without `p_` and free text, and answers with the columns that must come back.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from tests.properties.account import FOREVER, ZERO, Account, Grant, Hold, Row, cut, total
+
+Answer: TypeAlias = dict[str, Any]
+
+
+class Raised(Exception):
+    """The call raises; nothing of it stays. The one argument is the SQLSTATE."""
+
+
+def is_amount(amount: Decimal | None) -> bool:
+    if amount is None or not amount.is_finite() or not 0 < amount <= 10**12:
+        return False
+    return amount == round(amount, 6)
+
+
+class Ledger(Account):
+    """An account and the functions that change it; it is settled, `at` is account time."""
+
+    def done(self, row: Row | None = None, **more: Any) -> Answer:
+        after, seq = (row.balance_after, row.seq) if row else (self.balance, None)
+        more |= {"success": True, "error_code": None, "replayed": False, "seq": seq}
+        return more | {"new_balance": after, "available": self.available}
+
+    def refuse(self, code: str) -> Answer:
+        return self.done() | {"success": False, "error_code": code}
+
+    def start_period(
+        self, at: datetime, allowance: Decimal, rollover_limit: Decimal | None
+    ) -> Answer:
+        self.anchor, self.periods, self.allowance = at, 0, ZERO
+        return self.change_allowance(at, allowance, rollover_limit)
+
+    def change_allowance(
+        self, at: datetime, allowance: Decimal, rollover_limit: Decimal | None
+    ) -> Answer:
+        self.allow(allowance - self.allowance, at)
+        self.allowance, self.rollover_limit = allowance, rollover_limit
+        return {}
+
+    def deduct_credits(self, at: datetime, amount: Decimal, **_: Any) -> Answer:
+        if self.is_frozen:
+            return self.refuse("ACCOUNT_FROZEN")
+        if self.available < amount:
+            return self.refuse("INSUFFICIENT_CREDITS")
+        row = self.write("deduction", -amount, at, parts=self.burn(amount), taken_at=at)
+        return self.done(row)
+
+    def add_credits(
+        self,
+        at: datetime,
+        amount: Decimal,
+        source: str = "bonus",
+        expires_at: datetime | None = None,
+        effective_at: datetime | None = None,
+        priority: int | None = None,
+    ) -> Answer:
+        start = max(at, effective_at or at)
+        terms = {"priority": priority or 0, "is_pending": start > at}
+        grant = self.new_grant(source, amount, start, expires_at or FOREVER, **terms)
+        row = self.write("grant", ZERO if grant.is_pending else amount, at)
+        return self.done(row, grant_id=grant.grant_id)
+
+    def adjust_credits(self, at: datetime, amount: Decimal) -> Answer:
+        if amount > 0:
+            self.new_grant("bonus", amount, at, FOREVER)
+        elif sum(grant.free for grant in self.grants) < -amount:
+            return self.refuse("INSUFFICIENT_CREDITS")
+        else:
+            self.burn(-amount)
+        return self.done(self.write("adjustment", amount, at))
+
+    def hold_credits(self, at: datetime, amount: Decimal, ttl: timedelta, **_: Any) -> Answer:
+        if self.is_frozen:
+            return self.refuse("ACCOUNT_FROZEN")
+        if self.available < amount:
+            return self.refuse("INSUFFICIENT_CREDITS")
+        hold = Hold(len(self.holds) + 1, self.burn(amount), at, at + ttl)
+        self.holds.append(hold)
+        return self.done(hold_id=hold.hold_id, expires_at=hold.expires_at)
+
+    def find_hold(self, hold_id: int) -> Hold | Answer:
+        if not 0 < hold_id <= len(self.holds):
+            return self.refuse("HOLD_NOT_FOUND")
+        hold = self.holds[hold_id - 1]
+        return hold if hold.is_open else self.refuse("HOLD_CLOSED")
+
+    def extend_hold(self, at: datetime, hold_id: int, ttl: timedelta) -> Answer:
+        if not isinstance(hold := self.find_hold(hold_id), Hold):
+            return hold
+        hold.expires_at = max(hold.expires_at, at + ttl)
+        return self.done(expires_at=hold.expires_at)
+
+    def release_hold(self, at: datetime, hold_id: int) -> Answer:
+        if not isinstance(hold := self.find_hold(hold_id), Hold):
+            return hold
+        self.close(hold, at)
+        return self.done()
+
+    def capture_hold(
+        self, at: datetime, hold_id: int, amount: Decimal | None = None, shortfall: str = "refuse"
+    ) -> Answer:
+        if not isinstance(hold := self.find_hold(hold_id), Hold):
+            return hold
+        amount = hold.amount if amount is None else amount
+        parts, rest = cut(hold.parts, amount)
+        excess = amount - total(parts)
+        if excess > self.available:
+            if shortfall == "refuse":
+                return self.refuse("INSUFFICIENT_CREDITS")
+            if shortfall == "partial":
+                excess = self.available
+        hold.is_open = False
+        parts += self.burn(excess)
+        row = self.write("capture", -total(parts), at, parts=parts, taken_at=hold.made_at)
+        self.give_back(rest, at)
+        return self.done(row, captured=total(parts))
+
+    def refund_credits(self, at: datetime, seq: int, amount: Decimal | None = None) -> Answer:
+        taken = self.rows[seq - 1] if 0 < seq <= len(self.rows) else None
+        if taken is None or not taken.parts:
+            return self.refuse("NOT_REFUNDABLE")
+        left = -taken.amount - taken.refunded
+        amount = left if amount is None else amount
+        if amount > left or not left:
+            return self.refuse("REFUND_EXCEEDS")
+        _, unrefunded = cut(reversed(taken.parts), taken.refunded)
+        taken.refunded += amount
+        row = self.write("refund", amount, at)
+        for grant, part in cut(unrefunded, amount)[0]:
+            part = self.pay_unrecovered(grant, part, at) if grant else part
+            part = self.pay_owed(part)
+            if grant and grant.expires_at > at:
+                grant.free += part
+                continue
+            until = FOREVER
+            if grant:
+                time_left = max(timedelta(0), grant.expires_at - taken.taken_at)
+                until = min(at + time_left, self.period_end)
+            if part and until <= at:
+                self.write("expiry", -part, at)
+            elif part:
+                self.new_grant("refund", part, at, until)
+        return self.done(row)
+
+    def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
+        grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None
+        left = grant.amount - grant.revoked if grant else ZERO
+        amount = left if amount is None else amount
+        if not grant or not left or amount > left:
+            return self.refuse("NOT_REFUNDABLE")
+        grant.revoked += amount
+        if grant.is_pending:
+            grant.is_pending = grant.revoked < grant.amount
+            return self.done(self.write("revoke", ZERO, at), unrecovered=ZERO)
+        own = total(self.burn(min(amount, grant.free), [grant]))
+        rest = amount - own
+        missing = max(ZERO, rest - sum(other.free for other in self.grants))
+        unrecovered = missing if self.clawback == "unrecovered" else ZERO
+        self.burn(rest - unrecovered)
+        grant.unrecovered += unrecovered
+        row = self.write("revoke", unrecovered - amount, at)
+        return self.done(row, unrecovered=unrecovered)
+
+    def mobile_grants(self, at: datetime) -> list[Grant]:
+        """What may move: bonuses, and purchases that can hardly be disputed any more."""
+        old = at - timedelta(days=14)
+        free = self.open_grants()
+        return [
+            g
+            for g in free
+            if g.source == "bonus" or (g.source == "purchase" and g.bought_at <= old)
+        ]
+
+    def set_overdraft_limit(self, at: datetime, limit: Decimal) -> Answer:
+        self.overdraft_limit = limit
+        return self.done()
+
+    def set_burn_order(self, at: datetime, burn_order: str) -> Answer:
+        self.burn_order = burn_order
+        return self.done()
+
+    def freeze_account(self, at: datetime) -> Answer:
+        self.is_frozen = True
+        return {}
+
+    def unfreeze_account(self, at: datetime) -> Answer:
+        self.is_frozen = False
+        return {}
+
+
+class World:
+    def __init__(self) -> None:
+        self.accounts: dict[UUID, Ledger] = {}
+        self.organization: set[UUID] = set()  # it and its members' accounts
+        self.effects: dict[tuple[UUID, str, str], tuple[dict[str, Any], Answer]] = {}
+
+    def settled(self, account_id: UUID, now: datetime) -> Ledger:
+        """What a reader sees: everything due is done, nothing is stored."""
+        account = copy.deepcopy(self.accounts[account_id])
+        account.settle(now)
+        return account
+
+    def call(
+        self,
+        now: datetime,
+        name: str,
+        account_id: UUID,
+        idempotency_key: str | None = None,
+        **asked: Any,
+    ) -> Answer:
+        account = self.accounts.get(account_id)
+        if account is None:
+            return {"success": False, "error_code": "ACCOUNT_NOT_FOUND"}
+        if (effect := (account_id, name, idempotency_key or "")) in self.effects:
+            first, answer = self.effects[effect]
+            if first != asked:
+                raise Raised("PT409")
+            again = {name: answer[name] for name in answer if name != "unrecovered"}
+            if hold_id := answer.get("hold_id"):
+                again["expires_at"] = account.holds[hold_id - 1].expires_at
+            return again | {"replayed": True, "available": account.available}
+        start = max(now, account.last_at, asked.get("effective_at") or now)
+        if (asked.get("expires_at") or FOREVER) <= start:
+            raise Raised("22023")
+        at = account.settle(now)
+        if name == "transfer_credits":
+            answer = self.transfer(now, account_id, **asked)
+        else:
+            answer = getattr(account, name)(at, **asked)
+        if idempotency_key and answer["success"]:
+            self.effects[effect] = asked, answer
+        return answer
+
+    def batch(self, now: datetime, items: Iterable[dict[str, Any]]) -> Iterator[Answer]:
+        for item in items:
+            if not is_amount(item["amount"]):
+                yield {"success": False, "error_code": "INVALID_ARGUMENT"}
+                continue
+            try:
+                yield self.call(now, "deduct_credits", **item)
+            except Raised:
+                yield {"success": False, "error_code": "KEY_CONFLICT"}
+
+    def transfer(self, now: datetime, giver_id: UUID, to: UUID, amount: Decimal) -> Answer:
+        if to not in self.accounts:
+            return {"success": False, "error_code": "ACCOUNT_NOT_FOUND"}
+        giver, taker = self.accounts[giver_id], self.accounts[to]
+        at, taken_at = giver.settle(now), taker.settle(now)
+        if giver.is_frozen or taker.is_frozen:
+            return giver.refuse("ACCOUNT_FROZEN")
+        if not {giver_id, to} <= self.organization:
+            return giver.refuse("NOT_TRANSFERABLE")
+        if giver.available < amount:
+            return giver.refuse("INSUFFICIENT_CREDITS")
+        mobile = giver.mobile_grants(at)
+        if sum(grant.free for grant in mobile) < amount:
+            return giver.refuse("NOT_TRANSFERABLE")
+        for grant, part in giver.burn(amount, mobile):
+            assert grant
+            grant.is_moved = True
+            terms = {"priority": grant.priority, "bought_at": grant.bought_at, "is_moved": True}
+            taker.new_grant(grant.source, part, taken_at, grant.expires_at, **terms)
+        row = giver.write("transfer_out", -amount, at)
+        taker.write("transfer_in", amount, taken_at)
+        return giver.done(row)

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import time
+from uuid import UUID
+
+import pytest
+
+from tests.conftest import Conn
+from tests.sql.hosts import IDS, Host
+from tests.sql.ledger import START, Ledger
+
+
+@pytest.fixture
+def host(ledger: Ledger) -> Host:
+    return Host(ledger)
+
+
+# OPEN: from the sixth step on a generic plan is quadratic.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "uuid",
+        pytest.param("bigint", marks=pytest.mark.soak),
+        pytest.param("text", marks=pytest.mark.soak),
+    ],
+)
+def test_a_hundred_thousand_users_get_an_account_each(conn: Conn, kind: str) -> None:
+    host = Host(Ledger(conn))
+    host.table(kind, 100_000)
+    began = time.monotonic()
+    row = host.attach()
+    print(f"{kind}: 100,000 rows attached in {time.monotonic() - began:.1f} s")
+    assert row == {"realm": "public.users", "attached": 100_000, "remaining": 0}
+    assert host.missing() == 0
+    assert host.ledger.scalar("select count(*) from pgsaas.account_balances") == 100_000
+    began = time.monotonic()
+    assert host.attach()["attached"] == 0
+    print(f"{kind}: attached again in {time.monotonic() - began:.1f} s")
+    host.add(100_001, 100_010, kind)
+    assert host.missing() == 0
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_every_row_has_an_account_with_its_address_and_its_allowance(host: Host, kind: str) -> None:
+    host.ledger.call("set_setting", "default_allowance", "10")
+    host.table(kind, 20)
+    assert host.attach() == {"realm": "public.users", "attached": 20, "remaining": 0}
+    assert host.missing() == 0
+    assert set(host.accounts().values()) == {f"u{n}@example.com" for n in range(1, 21)}
+    assert host.ledger.scalar("select sum(balance) from pgsaas.credit_balances") == 200
+    same = host.ledger.scalar(
+        "select count(*) from pgsaas.account_external_ids where account_id::text = external_id"
+    )
+    assert same == (20 if kind == "uuid" else 0)
+    assert host.ledger.violations() == []
+
+
+def test_repeating_changes_nothing(host: Host) -> None:
+    host.table("bigint", 20)
+    host.attach()
+    host.ledger.at(START.replace(day=11))
+    before = host.ledger.state()
+    assert host.attach() == {"realm": "public.users", "attached": 0, "remaining": 0}
+    after = host.ledger.state()
+    for state in (before, after):
+        [attachment] = state["attachments"]
+        attachment.pop("attached_at")
+    assert after == before
+
+
+def has_trigger(host: Host) -> bool:
+    found: bool = host.ledger.scalar(
+        "select exists (select from pg_trigger where tgname = 'pgsaas_attached_row')"
+    )
+    return found
+
+
+def test_a_limit_attaches_so_many_a_call_and_listens_when_none_remain(host: Host) -> None:
+    host.table("bigint", 25)
+    for attached, remaining in [(10, 15), (10, 5)]:
+        row = host.attach(p_limit=10)
+        assert (row["attached"], row["remaining"]) == (attached, remaining)
+        assert not has_trigger(host)
+    row = host.attach(p_limit=10)
+    assert (row["attached"], row["remaining"]) == (5, 0)
+    assert has_trigger(host)
+    assert host.missing() == 0
+
+
+def test_a_limit_that_is_met_exactly_leaves_nothing_behind(host: Host) -> None:
+    host.table("bigint", 20)
+    rows = [host.attach(p_limit=10) for _ in range(3)]
+    assert [row["attached"] for row in rows] == [10, 10, 0]
+    assert rows[-1]["remaining"] == 0
+    assert has_trigger(host)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_raises(host: Host, limit: int) -> None:
+    host.table("bigint", 3)
+    with host.ledger.raises("22023"):
+        host.attach(p_limit=limit)
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_new_rows_get_accounts_however_they_come(host: Host, kind: str) -> None:
+    host.table(kind, 1)
+    host.attach()
+    host.add(2, 5, kind)
+    values = {"uuid": str(UUID(int=6)), "bigint": "6", "text": "user_6"}
+    copy = "copy users (id, email) from stdin"
+    with host.ledger.conn.cursor() as cursor, cursor.copy(copy) as copied:
+        copied.write_row((values[kind], "u6@example.com"))
+    host.run(
+        f"insert into users (id, email) select {IDS[kind]}, 'again@example.com'"
+        " from generate_series(5, 10) n on conflict (id) do update set email = excluded.email"
+    )
+    host.run(f"insert into users (id) select {IDS[kind]} from generate_series(1, 12) n"
+             " on conflict do nothing")  # fmt: skip
+    assert host.missing() == 0
+    rows = host.ledger.scalar("select count(*) from users")
+    assert len(host.accounts()) == rows
+    assert host.attach()["attached"] == 0
+
+
+# OPEN: an address that becomes null stays.
+def test_an_address_that_changes_is_followed(host: Host) -> None:
+    host.table("bigint", 3)
+    host.attach()
+    host.run("update users set email = 'new@example.com' where id = 2")
+    host.run("update users set email = null where id = 3")
+    host.run("update users set plan = 'pro'")
+    assert host.accounts() == {"1": "u1@example.com", "2": "new@example.com", "3": None}
+
+
+def test_an_id_that_changes_keeps_its_account(host: Host) -> None:
+    host.table("bigint", 2)
+    host.attach()
+    account = host.ledger.scalar("select pgsaas.account_id_for('2')")
+    host.run("update users set id = 20 where id = 2")
+    assert set(host.accounts()) == {"1", "20"}
+    assert host.ledger.scalar("select pgsaas.account_id_for('20')") == account
+    host.run("update users set id = id + 100, email = 'x@example.com'")
+    assert host.accounts() == {"101": "x@example.com", "120": "x@example.com"}
+
+
+# OPEN: a raw 23505 stops the host.
+def test_an_id_may_take_the_place_of_a_deleted_one(host: Host) -> None:
+    host.table("bigint", 2)
+    host.attach()
+    host.run("delete from users where id = 1")
+    assert host.run("update users set id = 1 where id = 2") == 1
+    assert host.missing() == 0
+
+
+# OPEN: a raw 23505 stops the host.
+def test_ids_may_change_places_in_one_statement(host: Host) -> None:
+    host.run("create table users (id int unique deferrable, email text)")
+    host.run("insert into users values (1, 'one'), (2, 'two')")
+    host.attach()
+    assert host.run("update users set id = 3 - id") == 2
+    assert host.missing() == 0
+    assert host.accounts() == {"1": "two", "2": "one"}
+
+
+def test_deleted_rows_leave_their_accounts(host: Host) -> None:
+    host.table("bigint", 3)
+    host.attach()
+    host.run("delete from users where id = 1")
+    host.run("truncate users")
+    assert set(host.accounts()) == {"1", "2", "3"}
+    host.add(2, 4)
+    assert set(host.accounts()) == {"1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 256, "é" * 200])
+def test_attaching_comes_to_an_end_with_ids_that_no_account_can_have(conn: Conn, odd: str) -> None:
+    host = Host(Ledger(conn))
+    host.table("text", 3)
+    host.run("insert into users (id) values (%s)", odd)
+    host.run("set statement_timeout = '3s'")
+    row = host.ledger.call("attach_users", "users")
+    assert row["attached"] == 3
+
+
+@pytest.mark.parametrize("odd", ["", "x" * 256])
+def test_an_id_that_no_account_can_have_does_not_stop_a_sign_up(host: Host, odd: str) -> None:
+    host.table("text", 1)
+    host.attach()
+    assert host.run("insert into users (id) values (%s)", odd) == 1
+    assert set(host.accounts()) == {"user_1"}
+
+
+# OPEN: a raw 23514 stops the host.
+@pytest.mark.parametrize("odd", ["", "x" * 256])
+def test_a_change_to_an_id_that_no_account_can_have_does_not_stop_the_host(
+    host: Host, odd: str
+) -> None:
+    host.table("text", 1)
+    host.attach()
+    assert host.run("update users set id = %s", odd) == 1
+
+
+def test_addresses_too_long_to_keep_do_not_stop_a_sign_up(host: Host) -> None:
+    host.table("bigint", 0)
+    host.run("insert into users values (1, repeat('x', 2000))")
+    host.attach()
+    host.run("insert into users values (2, repeat('x', 2000))")
+    host.run("update users set email = repeat('y', 3000)")
+    assert set(host.accounts()) == {"1", "2"}
+
+
+def test_an_erased_user_who_changes_address_gets_no_second_allowance(host: Host) -> None:
+    host.ledger.call("set_setting", "default_allowance", "10")
+    host.table("uuid", 1)
+    host.attach()
+    account = host.ledger.scalar("select account_id from pgsaas.accounts")
+    host.ledger.call("erase_account", account, "they asked")
+    host.run("update users set email = 'fresh@example.com'")
+    host.attach()
+    assert host.ledger.scalar("select sum(balance) from pgsaas.account_balances") == 10

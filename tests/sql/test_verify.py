@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from tests.sql.ledger import START, Ledger, day
+
+SUM = "balance is the sum of the ledger"
+EQUATION = "balance is free + held - owed"
+GRANTS = "grants are open, pending or spent"
+SIGNS = "nothing is negative, and free and owed never coexist"
+HELD = "held is the sum of open holds"
+ROWS = "row follows row"
+PARTS = "a charge is the sum of its parts"
+REFUNDS = "a charge is refunded at most once over"
+TIME = "account time is not behind the ledger"
+CHANGE = "next_change_at is not late"
+HEAD = "the head is the first to burn"
+SOURCES = "free credits by source are what is free"
+
+BALANCES, TRANSACTIONS = "update account_balances set ", "update credit_transactions set "
+HOLDS, OPEN = "update credit_holds set ", "update credit_grants set "
+
+# what is changed behind the ledger's back, and every rule that it breaks
+CORRUPTIONS = [
+    (BALANCES + "balance = balance + 1", {SUM, EQUATION}),
+    (BALANCES + "seq = seq + 1", {SUM}),
+    (BALANCES + "not_spent = not_spent - 1", {SUM}),
+    (BALANCES + "lifetime_earned = lifetime_earned + 1", {SUM}),
+    (BALANCES + "owed = 1", {EQUATION, SIGNS}),
+    (BALANCES + "held = held + 1", {EQUATION, HELD}),
+    (BALANCES + "head_left = head_left - 1", {EQUATION}),
+    (OPEN + "remaining = remaining - 1 where grant_id = 1", {EQUATION, SOURCES}),
+    (BALANCES + "grant_count = grant_count + 1", {GRANTS}),
+    (BALANCES + "overdraft_limit = -1", {SIGNS}),
+    (BALANCES + "held = -5, balance = balance - 35, not_spent = not_spent - 35", {SUM, HELD,
+                                                                                 SIGNS}),
+    (BALANCES + "hold_count = hold_count + 1", {HELD}),
+    (HOLDS + "amount = 29", {HELD}),
+    (HOLDS + "allocations = '[[1, 29]]'", {HELD}),
+    (HOLDS + "state = 'released', closed_at = created_at", {HELD}),
+    (TRANSACTIONS + "seq = 70 where seq = 7", {ROWS, SUM}),
+    (TRANSACTIONS + "balance_after = balance_after + 1 where seq = 5", {ROWS}),
+    (TRANSACTIONS + "created_at = created_at - interval '1 day' where seq = 7", {ROWS}),
+    ("delete from credit_transactions where seq = 4", {ROWS, SUM}),
+    (TRANSACTIONS + "amount = amount - 1, balance_after = balance_after - 1 where seq = 7",
+     {SUM, ROWS, PARTS}),
+    (TRANSACTIONS + "allocations = '[[1, 60], [2, 4]]' where seq = 7", {PARTS}),
+    (TRANSACTIONS + "amount = 200 where transaction_type = 'refund'", {SUM, ROWS, REFUNDS}),
+    (TRANSACTIONS + "ref_seq = 4 where transaction_type = 'refund'", {REFUNDS}),
+    (BALANCES + "last_at = last_at - interval '1 day'", {TIME}),
+    (BALANCES + "next_change_at = 'infinity'", {CHANGE}),
+    (BALANCES + "is_frozen = true", {CHANGE}),
+    (BALANCES + "next_reset_at = next_change_at - interval '1 second'", {CHANGE}),
+    (HOLDS + "expires_at = created_at", {CHANGE}),
+    (BALANCES + "burn_order = 'expiring_first'", {HEAD}),
+    (OPEN + "priority = -1 where grant_id = 1", {HEAD}),
+    (BALANCES + "head_source = 'bonus'", {SOURCES}),
+    (BALANCES + "other_free = '{}'", {SOURCES}),
+    (BALANCES + "next_expiry_at = 'infinity'", {SOURCES}),
+]  # fmt: skip
+
+
+def rich(ledger: Ledger) -> UUID:
+    """An account with grants of three kinds, a hold, a charge of two parts and a refund."""
+    account = ledger.on_plan(100, 10)
+    ledger.done("add_credits", account, 50, p_source="trial", p_expires_at=day("2026-04-01"))
+    ledger.done("add_credits", account, 5, p_effective_at=day("2026-04-05"))
+    ledger.done("deduct_credits", account, 1)
+    ledger.done("deduct_credits", account, 49)
+    ledger.done("refund_credits", account, 5, 20)
+    ledger.done("deduct_credits", account, 65)
+    ledger.done("add_credits", account, 300, p_source="purchase")
+    ledger.done("hold_credits", account, 30)
+    return account
+
+
+def test_an_account_with_every_kind_of_row_is_in_order(ledger: Ledger) -> None:
+    account = rich(ledger)
+    assert ledger.violations() == []
+    assert ledger.call_all("verify_ledger", account) == []
+    ledger.at(day("2026-07-01"))
+    assert ledger.violations() == []
+    ledger.done("deduct_credits", account, 1)
+    assert ledger.violations() == []
+
+
+@pytest.mark.parametrize(("change", "rules"), CORRUPTIONS, ids=[c for c, _ in CORRUPTIONS])
+def test_a_change_behind_the_ledgers_back_is_found_and_named(
+    ledger: Ledger, change: str, rules: set[str]
+) -> None:
+    account = rich(ledger)
+    sane = ledger.account(10)
+    ledger.conn.execute("set local session_replication_role = replica")
+    ledger.conn.execute("set local search_path = pgsaas")
+    text = change.replace(" where ", f" where account_id = '{account}' and ")
+    if " where " not in change:
+        text += f" where account_id = '{account}'"
+    assert ledger.conn.execute(text.encode()).rowcount == 1
+    found = ledger.call_all("verify_ledger")
+    assert {row["rule"] for row in found} == rules
+    assert {row["account_id"] for row in found} == {account}
+    assert all(row["detail"] for row in found)
+    assert ledger.call_all("verify_ledger", account) == found
+    assert ledger.call_all("verify_ledger", sane) == []
+
+
+def test_every_rule_is_broken_by_some_corruption(ledger: Ledger) -> None:
+    source = ledger.scalar("select prosrc from pg_proc where proname = 'verify_ledger'")
+    tried = set().union(*(rules for _, rules in CORRUPTIONS))
+    assert {rule for rule in tried if f"'{rule}'" in source} == tried
+    assert source.count("union all\n    select ") == len(tried) - 1
+
+
+# OPEN: a charge without grant and parts is not looked at.
+def test_a_charge_that_names_no_grant_is_found(ledger: Ledger) -> None:
+    account = rich(ledger)
+    ledger.conn.execute("set local session_replication_role = replica")
+    ledger.conn.execute(
+        "update pgsaas.credit_transactions set grant_id = null, allocations = null"
+        " where account_id = %s and seq = 7",
+        [account],
+    )
+    assert ledger.violations() == [PARTS]
+
+
+# OPEN: nothing is recomputed for a pending grant.
+def test_a_pending_grant_that_lost_credits_is_found(ledger: Ledger) -> None:
+    account = rich(ledger)
+    ledger.conn.execute("set local session_replication_role = replica")
+    ledger.conn.execute(
+        "update pgsaas.credit_grants set remaining = 1 where account_id = %s and is_pending",
+        [account],
+    )
+    assert ledger.violations() == [GRANTS]
+
+
+def test_no_such_account_has_no_violations(ledger: Ledger) -> None:
+    rich(ledger)
+    nobody = UUID(int=START.year)
+    assert ledger.call_all("verify_ledger", nobody) == []

@@ -70,11 +70,12 @@ CREATE TABLE pgsaas.credit_grants (
     unrecovered numeric DEFAULT 0 NOT NULL,
     moved numeric DEFAULT 0 NOT NULL,
     paid numeric DEFAULT 0 NOT NULL,
+    expired numeric DEFAULT 0 NOT NULL,
     source text NOT NULL,
     CONSTRAINT credit_grants_open_check CHECK ((is_open = ((remaining > (0)::numeric) AND (NOT is_pending)))),
     CONSTRAINT credit_grants_paid_check CHECK (((paid >= (0)::numeric) AND (paid <= amount))),
     CONSTRAINT credit_grants_remaining_check CHECK (((remaining >= (0)::numeric) AND (remaining <= amount))),
-    CONSTRAINT credit_grants_revoked_check CHECK (((revoked >= (0)::numeric) AND (unrecovered >= (0)::numeric) AND (moved >= (0)::numeric) AND (unrecovered <= revoked) AND ((revoked + moved) <= amount))),
+    CONSTRAINT credit_grants_revoked_check CHECK (((revoked >= (0)::numeric) AND (unrecovered >= (0)::numeric) AND (moved >= (0)::numeric) AND (expired >= (0)::numeric) AND (unrecovered <= revoked) AND (((revoked + moved) + expired) <= amount))),
     CONSTRAINT credit_grants_source_check CHECK ((source = ANY (ARRAY['allowance'::text, 'rollover'::text, 'trial'::text, 'purchase'::text, 'bonus'::text, 'referral'::text, 'refund'::text, 'transfer'::text]))),
     CONSTRAINT credit_grants_time_check CHECK (((expires_at > effective_at) OR (NOT is_pending)))
 )
@@ -249,8 +250,9 @@ CREATE TABLE pgsaas.settings (
     CONSTRAINT settings_default_burn_order_check CHECK ((default_burn_order = ANY (ARRAY['purchased_first'::text, 'expiring_first'::text]))),
     CONSTRAINT settings_default_low_balance_at_check CHECK (((default_low_balance_at >= (0)::numeric) AND (default_low_balance_at <= ('1000000000000'::bigint)::numeric) AND (default_low_balance_at = round(default_low_balance_at, 6)))),
     CONSTRAINT settings_default_rollover_limit_check CHECK (((default_rollover_limit >= (0)::numeric) AND (default_rollover_limit <= ('1000000000000'::bigint)::numeric) AND (default_rollover_limit = round(default_rollover_limit, 6)))),
+    CONSTRAINT settings_identity_realm_check CHECK ((octet_length(identity_realm) <= 255)),
     CONSTRAINT settings_is_only_row_check CHECK (is_only_row),
-    CONSTRAINT settings_transfer_min_age_check CHECK ((transfer_min_age >= '00:00:00'::interval)),
+    CONSTRAINT settings_transfer_min_age_check CHECK (((transfer_min_age >= '00:00:00'::interval) AND (transfer_min_age <= '10 years'::interval))),
     CONSTRAINT settings_transfer_scope_check CHECK ((transfer_scope = ANY (ARRAY['organization'::text, 'any'::text])))
 );
 

@@ -19,7 +19,9 @@ create table if not exists pgsaas.settings (
     constraint settings_is_only_row_check check (is_only_row),
     constraint settings_clawback_check check (clawback in ('owed', 'unrecovered')),
     constraint settings_transfer_scope_check check (transfer_scope in ('organization', 'any')),
-    constraint settings_transfer_min_age_check check (transfer_min_age >= interval '0'),
+    constraint settings_identity_realm_check check (octet_length(identity_realm) <= 255),
+    constraint settings_transfer_min_age_check
+        check (transfer_min_age >= interval '0' and transfer_min_age <= interval '10 years'),
     constraint settings_default_burn_order_check
         check (default_burn_order in ('purchased_first', 'expiring_first')),
     constraint settings_default_allowance_check

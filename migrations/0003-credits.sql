@@ -75,12 +75,13 @@ create table if not exists pgsaas.credit_grants (
     unrecovered numeric not null default 0,
     moved numeric not null default 0,
     paid numeric not null default 0,
+    expired numeric not null default 0,
     source text not null,
     constraint credit_grants_pkey primary key (account_id, grant_id),
     constraint credit_grants_account_fkey foreign key (account_id) references pgsaas.accounts (account_id),
     constraint credit_grants_remaining_check check (remaining >= 0 and remaining <= amount),
     constraint credit_grants_revoked_check check (revoked >= 0 and unrecovered >= 0 and moved >= 0
-        and unrecovered <= revoked and revoked + moved <= amount),
+        and expired >= 0 and unrecovered <= revoked and revoked + moved + expired <= amount),
     constraint credit_grants_paid_check check (paid >= 0 and paid <= amount),
     constraint credit_grants_open_check check (is_open = (remaining > 0 and not is_pending)),
     constraint credit_grants_time_check check (expires_at > effective_at or not is_pending),
@@ -104,6 +105,8 @@ comment on column pgsaas.credit_grants.root_grant_id is
 comment on column pgsaas.credit_grants.revoked is 'Taken back in all, unrecovered credits included.';
 comment on column pgsaas.credit_grants.unrecovered is
     'Taken back but already gone, and not owed: the next credits that return to this grant pay it.';
+comment on column pgsaas.credit_grants.expired is
+    'Credits of this grant that nobody had spent when it ended, less what of them was revoked.';
 comment on column pgsaas.credit_grants.paid is
     'Credits of this grant that paid what was owed; overdraft that is given back returns to them first.';
 comment on column pgsaas.credit_grants.moved is 'Transferred away to grants that name this one, or its root, as root.';

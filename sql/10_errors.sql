@@ -8,8 +8,8 @@
 -- Hot functions repeat the conditions of check_amount and check_request inline (a call costs 3 % of
 -- a charge) and call these only to raise.
 
-create or replace function pgsaas.check_amount(p_amount numeric,
-    p_name text default 'amount') returns void
+create or replace function pgsaas.check_amount(p_amount numeric, p_name text default 'amount')
+returns numeric
 language plpgsql immutable parallel safe
 as $$
 begin
@@ -18,10 +18,11 @@ begin
         raise exception '% must be above 0, at most 10^12, with at most 6 decimals: %',
             p_name, coalesce(p_amount::text, 'null') using errcode = '22023';
     end if;
+    return trim_scale(p_amount);
 end $$;
 comment on function pgsaas.check_amount(numeric, text) is
-    'Raises 22023 unless the amount is above 0, at most 10^12 and has at most 6 decimals. NaN is '
-    'none of these.';
+    'The amount without trailing zeros. Raises 22023 unless it is above 0, at most 10^12 and has '
+    'at most 6 decimals; NaN is none of these.';
 
 create or replace function pgsaas.check_request(
     p_key text, p_metadata jsonb, p_description text default null, p_agent_id text default null)
@@ -32,8 +33,9 @@ begin
     if octet_length(p_key) not between 1 and 255 then
         raise exception 'idempotency key must have 1 to 255 bytes, not %', octet_length(p_key)
             using errcode = '22023';
-    elsif pg_column_size(p_metadata) > 16384 then
-        raise exception 'metadata must not exceed 16384 bytes, not %', pg_column_size(p_metadata)
+    elsif octet_length(p_metadata::text) > 16384 then
+        raise exception 'metadata must not exceed 16384 bytes, not %',
+            octet_length(p_metadata::text)
             using errcode = '22023';
     elsif jsonb_typeof(p_metadata) <> 'object' then
         raise exception 'metadata must be a JSON object, not %',

@@ -28,7 +28,7 @@ as $$
 begin
     if octet_length(p_name) > 1000 or octet_length(p_email) > 1000 then
         raise exception 'name and email must not exceed 1000 bytes' using errcode = '22023';
-    elsif jsonb_typeof(p_profile) <> 'object' or pg_column_size(p_profile) > 16384 then
+    elsif jsonb_typeof(p_profile) <> 'object' or octet_length(p_profile::text) > 16384 then
         raise exception 'a profile is a JSON object of at most 16384 bytes' using errcode = '22023';
     end if;
 end $$;

@@ -68,11 +68,28 @@ begin
     new_grant.unrecovered := 0;
     new_grant.moved := 0;
     new_grant.paid := p_amount - p_remaining;
+    new_grant.expired := 0;
     new_grant.source := p_source;
 end $$;
 comment on function pgsaas.new_grant(pgsaas.account_balances, text, numeric, numeric, timestamptz,
     timestamptz, integer) is
     'The account''s next grant, to be stored by the caller, who also counts it (grant_count).';
+
+create or replace function pgsaas.expired_grant(
+    inout p_grant pgsaas.credit_grants, p_held numeric default null)
+language plpgsql immutable parallel safe
+as $$
+begin
+    p_grant.expired := least(p_grant.expired + coalesce(p_held, p_grant.remaining),
+        p_grant.amount - p_grant.revoked - p_grant.moved);
+    if p_held is null then
+        p_grant.remaining := 0;
+        p_grant.is_open := false;
+    end if;
+end $$;
+comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
+    'A grant that ends with what is free in it; or, with p_held, only so many credits that were '
+    'held and return too late.';
 
 -- The grants that settlement has to look at: open, pending, and those that returning parts came
 -- from. The cached head is shown with what is really left of it.
@@ -98,6 +115,7 @@ begin
     for v_i in 1 .. coalesce(cardinality(v_grants), 0) loop
         if v_grants[v_i].grant_id = p_b.head_grant_id then
             v_grants[v_i].remaining := p_b.head_left;
+            v_grants[v_i].is_open := p_b.head_left > 0;
         end if;
     end loop;
     return coalesce(v_grants, '{}');
@@ -185,6 +203,7 @@ begin
                 if v_is_over and p_taken_at is null then
                     new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part_ids[v_n],
                         v_event.id);
+                    grants[v_i] := pgsaas.expired_grant(grants[v_i], v_left);
                     continue;
                 end if;
                 if grants[v_i].unrecovered > 0 then
@@ -240,8 +259,7 @@ begin
             if grants[v_i].remaining > 0 then
                 new_rows := new_rows || pgsaas.new_row('expiry', -grants[v_i].remaining, v_at,
                     v_event.id);
-                grants[v_i].remaining := 0;
-                grants[v_i].is_open := false;
+                grants[v_i] := pgsaas.expired_grant(grants[v_i]);
             end if;
         elsif v_event.what = 'admit' then
             v_i := array_position(v_ids, v_event.id);
@@ -259,8 +277,7 @@ begin
                 if grants[v_i].is_open and grants[v_i].expires_at = settled.next_reset_at
                    and grants[v_i].source in ('allowance', 'rollover') then
                     v_free := v_free + grants[v_i].remaining;
-                    grants[v_i].remaining := 0;
-                    grants[v_i].is_open := false;
+                    grants[v_i] := pgsaas.expired_grant(grants[v_i]);
                 end if;
             end loop;
             v_left := least(v_free, settled.rollover_limit);
@@ -301,3 +318,29 @@ comment on function pgsaas.plan_settlement(pgsaas.account_balances, timestamptz,
     'What is due for the account at p_at, done in memory: the account''s row as it would be, '
     'ledger rows to append, grants as they would be (new ones included) and holds that have '
     'lapsed. Writes nothing.';
+
+create or replace function pgsaas.project_account(p_b pgsaas.account_balances)
+returns pgsaas.account_balances
+language plpgsql stable
+as $$
+declare
+    v_plan record;
+begin
+    if p_b.next_change_at > greatest(pgsaas.now(), p_b.last_at) then
+        return p_b;
+    end if;
+    select * into v_plan from pgsaas.plan_settlement(p_b, greatest(pgsaas.now(), p_b.last_at));
+    p_b := v_plan.settled;
+    p_b.head_grant_id := null;
+    p_b.head_source := null;
+    p_b.head_left := 0;
+    select coalesce(min(g.expires_at), 'infinity') into p_b.next_expiry_at
+        from unnest(v_plan.grants) g where g.is_open;
+    select coalesce(jsonb_object_agg(s.source, s.free), '{}') into p_b.other_free
+      from (select g.source, trim_scale(sum(g.remaining)) as free from unnest(v_plan.grants) g
+             where g.is_open group by g.source) s;
+    return p_b;
+end $$;
+comment on function pgsaas.project_account(pgsaas.account_balances) is
+    'The account''s row as it would be if somebody settled it now; its head is then counted in '
+    'other_free.';

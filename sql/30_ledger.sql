@@ -159,38 +159,35 @@ create or replace function pgsaas.burn(
 language plpgsql volatile
 as $$
 declare
-    v_unpaid numeric := p_amount;
-    v_take numeric;
-    v_grant pgsaas.credit_grants;
+    v_taken numeric;
 begin
-    p_allocations := '[]';
-    for v_grant in select * from pgsaas.open_grants(p_b.account_id, p_b.burn_order) loop
-        exit when v_unpaid = 0;
-        v_take := least(v_unpaid, v_grant.remaining);
-        perform pgsaas.take_from_grant(v_grant, v_take);
-        p_allocations := p_allocations || jsonb_build_array(jsonb_build_array(v_grant.grant_id,
-            v_take));
-        v_unpaid := v_unpaid - v_take;
-    end loop;
-    if v_unpaid > 0 then
-        p_allocations := p_allocations || jsonb_build_array(jsonb_build_array(0, v_unpaid));
-        p_b.owed := p_b.owed + v_unpaid;
+    with grants as (
+        select g.grant_id, g.remaining, row_number() over () as n
+          from pgsaas.open_grants(p_b.account_id, p_b.burn_order) g),
+    parts as (
+        select x.grant_id, x.n, least(x.remaining, p_amount - x.before) as amount
+          from (select g.*, coalesce(sum(g.remaining) over (order by g.n
+                       rows between unbounded preceding and 1 preceding), 0) as before
+                  from grants g) x
+         where x.before < p_amount),
+    taken as (
+        update pgsaas.credit_grants g
+           set remaining = g.remaining - p.amount, is_open = g.remaining > p.amount
+          from parts p
+         where g.account_id = p_b.account_id and g.grant_id = p.grant_id)
+    select coalesce(jsonb_agg(jsonb_build_array(p.grant_id, p.amount) order by p.n), '[]'),
+           coalesce(sum(p.amount), 0)
+      into p_allocations, v_taken
+      from parts p;
+    if v_taken < p_amount then
+        p_allocations := p_allocations
+            || jsonb_build_array(jsonb_build_array(0, p_amount - v_taken));
+        p_b.owed := p_b.owed + p_amount - v_taken;
     end if;
 end $$;
 comment on function pgsaas.burn(pgsaas.account_balances, numeric) is
     'Takes credits out of the open grants in burn order; what they do not cover is owed. Returns '
     'where they came from.';
-
-create or replace function pgsaas.take_from_grant(p_grant pgsaas.credit_grants,
-    p_amount numeric) returns void
-language sql volatile
-as $$
-    update pgsaas.credit_grants g
-       set remaining = g.remaining - p_amount, is_open = g.remaining > p_amount
-     where g.account_id = p_grant.account_id and g.grant_id = p_grant.grant_id
-$$;
-comment on function pgsaas.take_from_grant(pgsaas.credit_grants, numeric) is
-    'Takes free credits out of one open grant of a settled account.';
 
 -- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
 create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
@@ -255,11 +252,11 @@ comment on function pgsaas.open_grant(pgsaas.account_balances, text, numeric, ti
 -- given, their return from a hold or a refund.
 create or replace function pgsaas.settle_account(
     inout p_b pgsaas.account_balances, p_parts jsonb default null, p_hold_id bigint default null,
-    p_taken_at timestamptz default null)
+    p_taken_at timestamptz default null, p_not_before timestamptz default null)
 language plpgsql volatile
 as $$
 declare
-    v_at timestamptz := greatest(pgsaas.now(), p_b.last_at);
+    v_at timestamptz := greatest(pgsaas.now(), p_b.last_at, p_not_before);
     v_plan record;
 begin
     if p_b.head_grant_id is not null then
@@ -285,16 +282,17 @@ begin
         on conflict (account_id, grant_id) do update
            set remaining = excluded.remaining, is_open = excluded.is_open,
                is_pending = excluded.is_pending, unrecovered = excluded.unrecovered,
-               paid = excluded.paid
-         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid) is distinct from
-               (excluded.remaining, excluded.is_open, excluded.is_pending, excluded.unrecovered,
-                excluded.paid);
+               paid = excluded.paid, expired = excluded.expired
+         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid, g.expired)
+               is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
+                   excluded.unrecovered, excluded.paid, excluded.expired);
         p_b := v_plan.settled;
         p_b.next_change_at := 'infinity';    -- until store_balance works it out
     end if;
     p_b.last_at := v_at;
 end $$;
-comment on function pgsaas.settle_account(pgsaas.account_balances, jsonb, bigint, timestamptz) is
+comment on function pgsaas.settle_account(pgsaas.account_balances, jsonb, bigint, timestamptz,
+    timestamptz) is
     'Brings a locked account up to its own time: the head written back, everything due posted in '
     'time order, and parts that return given back. The caller must store the balance.';
 

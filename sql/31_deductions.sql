@@ -1,12 +1,13 @@
 -- Deductions: the hot path, one by one and many at once. With 30_ledger the only room that writes
 -- balances and transactions.
 --
--- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount fits
--- the cached head and nothing is due, which one comparison with next_change_at guards (-infinity
--- while frozen). Two statements cost less than one with two CTEs. The update takes the lock, so the
--- insert sees every earlier key; a replay finds no place for its row and the update is taken back:
--- rare, and cheaper than a look-up in every call. (A `not exists` inside the update would be stale
--- after a wait.) Everything else is deduct_slow, which has the shape that 30_ledger describes.
+-- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount
+-- leaves something in the cached head and nothing is due, which one comparison with next_change_at
+-- guards (-infinity while frozen). Two statements cost less than one with two CTEs. The update
+-- takes the lock, so the insert sees every earlier key; a replay finds no place for its row and the
+-- update is taken back: rare, and cheaper than a look-up in every call. (A `not exists` inside the
+-- update would be stale after a wait.) Everything else is deduct_slow, which has the shape that
+-- 30_ledger describes.
 --
 -- The row lock lasts until the commit has been flushed: call deduct last in a transaction. An
 -- account that very many sessions charge at once is cheaper to queue on an advisory lock: list it
@@ -46,7 +47,7 @@ begin
                  and k.key_scope = 'd';
         end if;
         if v_row.seq is not null then
-            available := pgsaas.available(v_b);
+            available := pgsaas.available(pgsaas.project_account(v_b));
             -- the row holds every argument of the request: no hash is needed to compare them
             if v_row.amount = -p_amount and v_row.job_id is not distinct from p_job_id
                and v_row.agent_id is not distinct from p_agent_id then
@@ -142,11 +143,11 @@ begin
        or greatest(octet_length(p_idempotency_key), octet_length(p_agent_id),
            octet_length(p_description)) > 255
        -- an object is greater than or equal to the empty one, everything else is less
-       or p_metadata < '{}' or pg_column_size(p_metadata) > 16384
+       or p_metadata < '{}' or octet_length(p_metadata::text) > 16384
        or greatest(current_setting('request.jwt.claims', true),
            current_setting('pgsaas.actor', true),
            current_setting('pgsaas.hot_accounts', true)) <> '' then
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
         perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description, p_agent_id);
         if not pgsaas.may(p_account_id, 'spend') then
             p_account_id := null;
@@ -157,7 +158,7 @@ begin
     update pgsaas.account_balances b
        set balance = b.balance - p_amount, head_left = b.head_left - p_amount, seq = b.seq + 1,
            last_at = greatest(b.last_at, pgsaas.now())
-     where b.account_id = p_account_id and b.head_left - p_amount >= b.head_floor
+     where b.account_id = p_account_id and b.head_left - p_amount > b.head_floor
        and b.next_change_at > greatest(b.last_at, pgsaas.now())
     returning b.seq, b.balance, b.balance - b.held + b.overdraft_limit, b.last_at,
         b.head_grant_id, b.archived_seq = 0, true, false
@@ -181,7 +182,7 @@ begin
            set balance = b.balance + p_amount, head_left = b.head_left + p_amount, seq = b.seq - 1
          where b.account_id = p_account_id;
     else
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
     end if;
     return query select * from pgsaas.deduct_slow(p_account_id, p_amount, p_job_id, p_agent_id,
         p_description, p_idempotency_key, p_metadata);
@@ -193,11 +194,89 @@ comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text,
     'amount, job and agent is answered as the first was (replayed), another request under the key '
     'raises PT409. 22023 for wrong arguments.';
 
--- Items are folded per account before the update (joining two CTEs of 1,000 rows is quadratic). An
--- account whose items all fit its head, with new keys and no alert, is charged in the one statement;
--- every other account goes item by item. What the update does not need is not folded but fetched
--- from the arrays, which takes constant time in a generic plan only: there plpgsql passes an array
--- taken apart, a custom plan would search a constant from its start for each item.
+-- Items are folded per account before the update (joining two CTEs of 1,000 rows is quadratic).
+-- What the update does not need is not folded but fetched from the arrays, in constant time: in a
+-- generic plan plpgsql passes an array taken apart, a custom plan would search a constant from its
+-- start for each item.
+create or replace function pgsaas.deduct_fitting(
+    p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[], p_agent_ids text[],
+    p_descriptions text[], p_idempotency_keys text[], p_metadata jsonb[], p_denied uuid[],
+    out p_ords integer[], out p_balances numeric[], out p_availables numeric[],
+    out p_seqs bigint[])
+language plpgsql volatile set plan_cache_mode = 'force_generic_plan'
+as $$
+begin
+    -- subscripts below count from 1
+    if '[1:' || cardinality(p_amounts) || ']' <> any (array[array_dims(p_amounts),
+        array_dims(p_job_ids), array_dims(p_agent_ids), array_dims(p_descriptions),
+        array_dims(p_idempotency_keys), array_dims(p_metadata)]) then
+        p_amounts := array(select unnest(p_amounts));
+        p_job_ids := array(select unnest(p_job_ids));
+        p_agent_ids := array(select unnest(p_agent_ids));
+        p_descriptions := array(select unnest(p_descriptions));
+        p_idempotency_keys := array(select unnest(p_idempotency_keys));
+        p_metadata := array(select unnest(p_metadata));
+    end if;
+    with folded as (
+        select i.account_id, sum(i.amount) as amount, count(*) as n, count(i.key) as n_keys,
+               array_agg(i.ord) as ords, array_agg(i.run) as runs, array_agg(i.rn) as rns
+          from (select u.account_id, u.amount, u.key, u.ord, sum(u.amount) over w as run,
+                       row_number() over w as rn,
+                       (u.amount > 0 and u.amount <= 1000000000000
+                           and scale(u.amount) <= 6) is true
+                           and (octet_length(u.key) not between 1 and 255
+                               or octet_length(u.agent_id) > 255
+                               or octet_length(u.description) > 4096
+                               or jsonb_typeof(u.metadata) <> 'object'
+                               or octet_length(u.metadata::text) > 16384) is not true
+                           -- One whole unique key an item, whatever the statistics say. The lock is
+                           -- held: this look cannot be stale.
+                           and (select t.seq from pgsaas.credit_transactions t
+                                 where t.account_id = u.account_id and t.idempotency_key = u.key
+                                   and t.key_scope = 'd') is null as is_good
+                  from unnest(p_account_ids, p_amounts, p_agent_ids, p_descriptions,
+                           p_idempotency_keys, p_metadata)
+                       with ordinality u (account_id, amount, agent_id, description, key, metadata,
+                           ord)
+                 where u.account_id <> all (p_denied)
+                window w as (partition by u.account_id order by u.ord)) i
+         group by i.account_id
+        having bool_and(i.is_good) and count(i.key) = count(distinct i.key)),
+    moved as (
+        update pgsaas.account_balances b
+           set balance = b.balance - f.amount, head_left = b.head_left - f.amount,
+               seq = b.seq + f.n, last_at = greatest(b.last_at, pgsaas.now())
+          from folded f
+         where b.account_id = f.account_id and b.head_left - f.amount > b.head_floor
+           and b.next_change_at > greatest(b.last_at, pgsaas.now())
+           and (b.archived_seq = 0 or f.n_keys = 0)
+        returning b.account_id, b.seq - f.n as seq, b.balance + f.amount as balance, b.last_at,
+            b.head_grant_id, b.overdraft_limit - b.held as slack, f.ords, f.runs, f.rns),
+    done as materialized (
+        select x.account_id, x.last_at, x.head_grant_id, x.slack, x.ord::integer as ord,
+               x.seq + x.rn as seq, x.balance - x.run as balance
+          from (select m.*, unnest(m.ords) as ord, unnest(m.runs) as run, unnest(m.rns) as rn
+                  from moved m) x),
+    written as (
+        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
+            key_scope, transaction_type, amount, balance_after, agent_id, description,
+            idempotency_key, metadata)
+        select d.account_id, d.seq, d.last_at, d.head_grant_id, p_job_ids[d.ord],
+               case when p_idempotency_keys[d.ord] is not null then 'd'::"char" end, 'deduction',
+               -p_amounts[d.ord], d.balance, p_agent_ids[d.ord], p_descriptions[d.ord],
+               p_idempotency_keys[d.ord], nullif(p_metadata[d.ord], '{}')
+          from done d)
+    select array_agg(d.ord), array_agg(d.balance), array_agg(d.seq), array_agg(d.balance + d.slack)
+      into p_ords, p_balances, p_seqs, p_availables
+      from done d;
+end $$;
+comment on function pgsaas.deduct_fitting(uuid[], numeric[], uuid[], text[], text[], text[],
+    jsonb[], uuid[]) is
+    'The fast half of deduct_credits_batch: charges in one statement the locked accounts whose '
+    'items are all in order, have new keys and fit the cached head with no alert due. Returns the '
+    'numbers of the items that were charged, and their answers.';
+
+-- An account that does not fit goes item by item.
 create or replace function pgsaas.deduct_credits_batch(
     p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[] default null,
         p_agent_ids text[] default null,
@@ -207,11 +286,9 @@ returns table (item integer, success boolean, new_balance numeric, available num
     error_code text,
     error_message text, seq bigint, replayed boolean)
 language plpgsql volatile security definer set search_path = ''
-    set plan_cache_mode = 'force_generic_plan'
 as $$
 #variable_conflict use_column
 declare
-    v_now timestamptz := pgsaas.now();
     v_n integer := cardinality(p_account_ids);
     v_denied uuid[] := array[]::uuid[];
     v_ords integer[];
@@ -233,69 +310,10 @@ begin
     end if;
     perform pgsaas.lock_in_order(array(
         select i.id from unnest(p_account_ids) i (id) where i.id <> all (v_denied)));
-    -- subscripts below count from 1
-    if '[1:' || v_n || ']' <> any (array[array_dims(p_amounts), array_dims(p_job_ids),
-        array_dims(p_agent_ids), array_dims(p_descriptions), array_dims(p_idempotency_keys),
-        array_dims(p_metadata)]) then
-        p_amounts := array(select unnest(p_amounts));
-        p_job_ids := array(select unnest(p_job_ids));
-        p_agent_ids := array(select unnest(p_agent_ids));
-        p_descriptions := array(select unnest(p_descriptions));
-        p_idempotency_keys := array(select unnest(p_idempotency_keys));
-        p_metadata := array(select unnest(p_metadata));
-    end if;
-    with folded as (
-        select i.account_id, sum(i.amount) as amount, count(*) as n, count(i.key) as n_keys,
-               array_agg(i.ord) as ords, array_agg(i.run) as runs, array_agg(i.rn) as rns
-          from (select u.account_id, u.amount, u.key, u.ord, sum(u.amount) over w as run,
-                       row_number() over w as rn,
-                       (u.amount > 0 and u.amount <= 1000000000000
-                           and (scale(u.amount) <= 6 or u.amount = round(u.amount, 6))) is true
-                           and (octet_length(u.key) not between 1 and 255
-                               or octet_length(u.agent_id) > 255
-                               or octet_length(u.description) > 4096
-                               or jsonb_typeof(u.metadata) <> 'object'
-                               or pg_column_size(u.metadata) > 16384) is not true
-                           -- One whole unique key an item, whatever the statistics say. The lock is
-                           -- held: this look cannot be stale.
-                           and (select t.seq from pgsaas.credit_transactions t
-                                 where t.account_id = u.account_id and t.idempotency_key = u.key
-                                   and t.key_scope = 'd') is null as is_good
-                  from unnest(p_account_ids, p_amounts, p_agent_ids, p_descriptions,
-                           p_idempotency_keys, p_metadata)
-                       with ordinality u (account_id, amount, agent_id, description, key, metadata,
-                           ord)
-                 where u.account_id <> all (v_denied)
-                window w as (partition by u.account_id order by u.ord)) i
-         group by i.account_id
-        having bool_and(i.is_good) and count(i.key) = count(distinct i.key)),
-    moved as (
-        update pgsaas.account_balances b
-           set balance = b.balance - f.amount, head_left = b.head_left - f.amount,
-               seq = b.seq + f.n, last_at = greatest(b.last_at, v_now)
-          from folded f
-         where b.account_id = f.account_id and b.head_left - f.amount >= b.head_floor
-           and b.next_change_at > greatest(b.last_at, v_now)
-           and (b.archived_seq = 0 or f.n_keys = 0)
-        returning b.account_id, b.seq - f.n as seq, b.balance + f.amount as balance, b.last_at,
-            b.head_grant_id, b.overdraft_limit - b.held as slack, f.ords, f.runs, f.rns),
-    done as materialized (
-        select x.account_id, x.last_at, x.head_grant_id, x.slack, x.ord::integer as ord,
-               x.seq + x.rn as seq, x.balance - x.run as balance
-          from (select m.*, unnest(m.ords) as ord, unnest(m.runs) as run, unnest(m.rns) as rn
-                  from moved m) x),
-    written as (
-        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
-            key_scope, transaction_type, amount, balance_after, agent_id, description,
-            idempotency_key, metadata)
-        select d.account_id, d.seq, d.last_at, d.head_grant_id, p_job_ids[d.ord],
-               case when p_idempotency_keys[d.ord] is not null then 'd'::"char" end, 'deduction',
-               -p_amounts[d.ord], d.balance, p_agent_ids[d.ord], p_descriptions[d.ord],
-               p_idempotency_keys[d.ord], nullif(p_metadata[d.ord], '{}')
-          from done d)
-    select array_agg(d.ord), array_agg(d.balance), array_agg(d.seq), array_agg(d.balance + d.slack)
-      into v_ords, v_balances, v_seqs, v_availables
-      from done d;
+    select f.p_ords, f.p_balances, f.p_availables, f.p_seqs
+      into v_ords, v_balances, v_availables, v_seqs
+      from pgsaas.deduct_fitting(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
+          p_idempotency_keys, p_metadata, v_denied) f;
     if cardinality(v_ords) = v_n then
         return query
             select u.ord, true, u.balance, u.available, null::text, null::text, u.seq,

@@ -21,7 +21,7 @@ declare
     v_hash bytea;
     v_pending_until timestamptz;
 begin
-    perform pgsaas.check_amount(p_amount);
+    p_amount := pgsaas.check_amount(p_amount);
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description);
     if pgsaas.source_rank(p_source) is null then
         raise exception 'no source "%"', p_source using errcode = '22023',
@@ -49,7 +49,7 @@ begin
       from pgsaas.find_replay(v_b, 'a', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_b);
+        available := pgsaas.available(pgsaas.project_account(v_b));
         return next;
         return;
     end if;
@@ -102,7 +102,7 @@ declare
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_reason(p_reason);
-    perform pgsaas.check_amount(abs(p_amount));
+    p_amount := sign(p_amount) * pgsaas.check_amount(abs(p_amount));
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_reason);
     success := false;
     replayed := false;
@@ -118,7 +118,7 @@ begin
       from pgsaas.find_replay(v_b, 'j', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_b);
+        available := pgsaas.available(pgsaas.project_account(v_b));
         return next;
         return;
     end if;
@@ -203,7 +203,7 @@ begin
     perform pgsaas.check_administers();
     perform pgsaas.check_reason(p_reason);
     if p_limit is distinct from 0 then
-        perform pgsaas.check_amount(p_limit, 'overdraft limit');
+        p_limit := pgsaas.check_amount(p_limit, 'overdraft limit');
     end if;
     return query select * from pgsaas.set_terms(p_account_id, 'admin', 'overdraft_limit.changed',
         jsonb_build_object('overdraft_limit', p_limit), p_reason);
@@ -238,7 +238,7 @@ language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 begin
     if p_low_balance_at <> 0 then
-        perform pgsaas.check_amount(p_low_balance_at, 'threshold');
+        p_low_balance_at := pgsaas.check_amount(p_low_balance_at, 'threshold');
     end if;
     return query select * from pgsaas.set_terms(p_account_id,
         case when pgsaas.may_administer() then 'admin' else 'manage' end, 'low_balance_at.changed',

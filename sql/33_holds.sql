@@ -36,7 +36,7 @@ declare
     v_hash bytea;
     v_burned record;
 begin
-    perform pgsaas.check_amount(p_amount);
+    p_amount := pgsaas.check_amount(p_amount);
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description, p_agent_id);
     success := false;
     replayed := false;
@@ -60,7 +60,7 @@ begin
             success := true;
             replayed := true;
             new_balance := v_hold.balance_after;
-            available := pgsaas.available(v_b);
+            available := pgsaas.available(pgsaas.project_account(v_b));
             hold_id := v_hold.hold_id;
             expires_at := v_hold.expires_at;
             return next;
@@ -185,7 +185,7 @@ declare
     v_burned record;
 begin
     if p_amount is not null then
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
     end if;
     perform pgsaas.check_request(p_idempotency_key, p_metadata);
     if p_shortfall is null or p_shortfall not in ('refuse', 'partial', 'debt') then
@@ -209,7 +209,7 @@ begin
       from pgsaas.find_replay(v_b, 'c', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_b);
+        available := pgsaas.available(pgsaas.project_account(v_b));
         return next;
         return;
     end if;

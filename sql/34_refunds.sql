@@ -27,7 +27,7 @@ declare
     v_parts jsonb;
 begin
     if p_amount is not null then
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
     end if;
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_reason);
     success := false;
@@ -44,7 +44,7 @@ begin
       from pgsaas.find_replay(v_b, 'r', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_b);
+        available := pgsaas.available(pgsaas.project_account(v_b));
         return next;
         return;
     end if;
@@ -115,11 +115,11 @@ begin
     p_unrecovered := 0;
     update pgsaas.credit_grants g
        set remaining = g.remaining - x.own, is_open = g.remaining > x.own,
-           revoked = g.revoked + x.own + x.gone
-      from jsonb_to_recordset(p_parts) x (account_id uuid, grant_id bigint, own numeric,
-          gone numeric)
+           expired = g.expired - x.expired, revoked = g.revoked + x.own + x.expired + x.gone
+      from jsonb_to_recordset(p_parts)
+           x (account_id uuid, grant_id bigint, own numeric, expired numeric, gone numeric)
      where x.account_id = p_b.account_id and g.account_id = x.account_id
-         and g.grant_id = x.grant_id;
+       and g.grant_id = x.grant_id;
     for v_part in
         select x.grant_id, x.own, x.gone
           from rows from (jsonb_to_recordset(p_parts)
@@ -180,7 +180,7 @@ declare
     v_done record;
 begin
     if p_amount is not null then
-        perform pgsaas.check_amount(p_amount);
+        p_amount := pgsaas.check_amount(p_amount);
     end if;
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_reason);
     success := false;
@@ -210,7 +210,7 @@ begin
       from pgsaas.find_replay(v_b, 'v', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_b);
+        available := pgsaas.available(pgsaas.project_account(v_b));
         return next;
         return;
     end if;
@@ -243,26 +243,30 @@ begin
     else
         success := true;
         with parts as (
-            select g.account_id, g.grant_id, g.account_id = p_account_id
-                and g.grant_id = p_grant_id as is_named,
-                   g.remaining as free, g.amount - g.revoked - g.moved - g.remaining as spent
+            select g.account_id, g.grant_id,
+                   g.account_id = p_account_id and g.grant_id = p_grant_id as is_named,
+                   least(g.remaining, g.amount - g.revoked - g.moved - g.expired) as free,
+                   g.expired,
+                   greatest(0, g.amount - g.revoked - g.moved - g.expired - g.remaining) as spent
               from pgsaas.credit_grants g
              where (g.account_id = p_account_id and g.grant_id = p_grant_id)
                 or (g.root_account_id = p_account_id and g.root_grant_id = p_grant_id)),
-        shares as (
+        shares as (    -- what is free, then what has expired and harms nobody, then what was spent
             select p.account_id, p.grant_id, p.is_named,
-                   greatest(0, least(p.free, v_amount - coalesce(sum(p.free) over before,
-                       0))) as own,
-                   greatest(0, least(p.spent, v_amount - sum(p.free) over ()
+                   greatest(0, least(p.free,
+                       v_amount - coalesce(sum(p.free) over before, 0))) as own,
+                   greatest(0, least(p.expired, v_amount - sum(p.free) over ()
+                       - coalesce(sum(p.expired) over before, 0))) as expired,
+                   greatest(0, least(p.spent, v_amount - sum(p.free + p.expired) over ()
                        - coalesce(sum(p.spent) over before, 0))) as gone
               from parts p
             window before as (order by p.is_named desc, p.account_id, p.grant_id
                               rows between unbounded preceding and 1 preceding))
         select jsonb_agg(jsonb_build_object('account_id', s.account_id, 'grant_id', s.grant_id,
-            'own', s.own,
-                   'gone', s.gone) order by s.is_named desc, s.account_id, s.grant_id)
+                   'own', s.own, 'expired', s.expired, 'gone', s.gone)
+                   order by s.is_named desc, s.account_id, s.grant_id)
           into v_parts
-          from shares s where s.is_named or s.own + s.gone > 0;
+          from shares s where s.is_named or s.own + s.expired + s.gone > 0;
         select * into v_done from pgsaas.revoke_parts(v_b, v_parts, v_row, p_idempotency_key,
             v_hash, p_metadata);
         v_b := v_done.p_b;

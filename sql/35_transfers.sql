@@ -55,7 +55,7 @@ declare
     v_in jsonb := jsonb_build_array();
     v_row pgsaas.credit_transactions;
 begin
-    perform pgsaas.check_amount(p_amount);
+    p_amount := pgsaas.check_amount(p_amount);
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description);
     if p_from = p_to then
         raise exception 'a transfer needs two accounts' using errcode = '22023';
@@ -84,16 +84,18 @@ begin
       from pgsaas.find_replay(v_from, 't', p_idempotency_key, v_hash) r;
     if replayed then
         success := true;
-        available := pgsaas.available(v_from);
+        available := pgsaas.available(pgsaas.project_account(v_from));
         return next;
         return;
     end if;
-    v_from := pgsaas.settle_account(v_from);
-    v_to := pgsaas.settle_account(v_to);
+    -- one time for both: what has expired for one must not arrive as free at the other
+    v_from := pgsaas.settle_account(v_from, p_not_before => v_to.last_at);
+    v_to := pgsaas.settle_account(v_to, p_not_before => v_from.last_at);
     v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age)
         at time zone 'UTC';
     -- of what was revoked and came back by a refund nothing moves: nobody could follow it
-    select coalesce(sum(least(g.remaining, g.amount - g.revoked - g.moved)), 0) into v_movable
+    select coalesce(sum(least(g.remaining, g.amount - g.revoked - g.moved - g.expired)),
+        0) into v_movable
       from pgsaas.open_grants(p_from, v_from.burn_order) g
      where g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= v_bought_before);
     if v_from.is_frozen or v_to.is_frozen then
@@ -119,7 +121,7 @@ begin
         loop
             exit when v_todo = 0;
             v_take := least(v_todo, v_grant.remaining,
-                v_grant.amount - v_grant.revoked - v_grant.moved);
+                v_grant.amount - v_grant.revoked - v_grant.moved - v_grant.expired);
             continue when v_take = 0;
             v_todo := v_todo - v_take;
             update pgsaas.credit_grants g

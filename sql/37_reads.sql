@@ -4,32 +4,6 @@
 -- Invokers under row security: who may not see an account's rows gets no row, the same as for an
 -- account that does not exist. The backend without claims sees everything (81_policies).
 
-create or replace function pgsaas.project_account(p_b pgsaas.account_balances)
-returns pgsaas.account_balances
-language plpgsql stable
-as $$
-declare
-    v_plan record;
-begin
-    if p_b.next_change_at > pgsaas.now() then
-        return p_b;
-    end if;
-    select * into v_plan from pgsaas.plan_settlement(p_b, greatest(pgsaas.now(), p_b.last_at));
-    p_b := v_plan.settled;
-    p_b.head_grant_id := null;
-    p_b.head_source := null;
-    p_b.head_left := 0;
-    select coalesce(min(g.expires_at), 'infinity') into p_b.next_expiry_at
-        from unnest(v_plan.grants) g where g.is_open;
-    select coalesce(jsonb_object_agg(s.source, s.free), '{}') into p_b.other_free
-      from (select g.source, trim_scale(sum(g.remaining)) as free from unnest(v_plan.grants) g
-             where g.is_open group by g.source) s;
-    return p_b;
-end $$;
-comment on function pgsaas.project_account(pgsaas.account_balances) is
-    'The account''s row as it would be if somebody settled it now; its head is then counted in '
-    'other_free.';
-
 -- stable, as jsonb_build_object is: an immutable one would not be inlined
 create or replace function pgsaas.free_by_source(p_b pgsaas.account_balances) returns jsonb
 language sql stable
@@ -61,7 +35,7 @@ begin
                case when b.next_reset_at < 'infinity' then b.next_reset_at end,
                b.allowance, b.lifetime_earned, b.not_spent - b.balance, b.is_frozen, b.seq
           from pgsaas.account_balances b
-         where b.account_id = p_account_id and b.next_change_at > pgsaas.now();
+         where b.account_id = p_account_id and b.next_change_at > greatest(pgsaas.now(), b.last_at);
     if found then
         return;
     end if;

@@ -30,16 +30,37 @@ begin
         select g.account_id, coalesce(sum(g.remaining) filter (where not g.is_pending), 0) as free,
                max(g.grant_id) as last_id,
                bool_or(g.is_open and g.is_pending or (not g.is_open and not g.is_pending
-                   and g.remaining > 0)) as is_odd
+                   and g.remaining > 0)
+                   or (g.is_pending and g.remaining <> g.amount - g.revoked)) as is_odd,
+               min(g.expires_at) filter (where g.is_open and g.remaining > 0) as next_expiry,
+               min(g.effective_at) filter (where g.is_pending) as next_pending
           from g group by 1),
+    others as (
+        select s.account_id, jsonb_object_agg(s.source, s.free) as free
+          from (select g.account_id, g.source, trim_scale(sum(g.remaining)) as free
+                  from g join b using (account_id)
+                 where g.is_open and g.grant_id is distinct from b.head_grant_id
+                 group by 1, 2) s group by 1),
+    firsts as (
+        select distinct on (g.account_id) g.account_id, g.grant_id
+          from g join b using (account_id)
+         where g.is_open
+         order by g.account_id, g.priority,
+               case when b.burn_order = 'expiring_first' then g.expires_at else 'infinity' end,
+               array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover',
+                   'allowance'],
+                   case when g.source in ('referral', 'transfer') then 'bonus'
+                       else g.source end), g.expires_at, g.grant_id),
     h as (
         select o.account_id, coalesce(sum(o.amount) filter (where o.state = 'open'), 0) as held,
             max(o.hold_id) as last_id,
+               min(o.expires_at) filter (where o.state = 'open') as next_lapse,
                bool_or(o.amount <> (select sum((x ->> 1)::numeric)
                    from jsonb_array_elements(o.allocations) x)) as is_split
           from pgsaas.credit_holds o join b using (account_id) group by 1),
     t as (
         select o.account_id, o.seq, o.amount, o.balance_after, o.created_at, o.allocations,
+            o.grant_id,
             o.transaction_type, o.ref_seq,
                lag(o.seq) over w as seq0, lag(o.balance_after) over w as balance0,
                    lag(o.created_at) over w as at0
@@ -96,7 +117,8 @@ begin
     select t.account_id, 'a charge is the sum of its parts', format('seq %s', t.seq)
       from t
      where t.transaction_type in ('deduction', 'capture')
-       and (t.amount >= 0 or (t.allocations is not null
+       and (t.amount >= 0 or (t.allocations is null and t.grant_id is null)
+            or (t.allocations is not null
             and -t.amount is distinct from (select sum((x ->> 1)::numeric)
                 from jsonb_array_elements(t.allocations) x)))
     union all
@@ -110,14 +132,9 @@ begin
       from b join l using (account_id) where b.last_at < l.last_at
     union all
     select b.account_id, 'next_change_at is not late', format('next_change_at %s', b.next_change_at)
-      from b
-     where b.next_change_at > b.next_reset_at
+      from b left join gs using (account_id) left join h using (account_id)
+     where b.next_change_at > least(b.next_reset_at, gs.next_expiry, gs.next_pending, h.next_lapse)
         or (b.is_frozen and b.next_change_at > '-infinity')
-        or exists (select from g where g.account_id = b.account_id
-                      and ((g.is_open and g.remaining > 0 and g.expires_at < b.next_change_at)
-                        or (g.is_pending and g.effective_at < b.next_change_at)))
-        or exists (select from pgsaas.credit_holds o where o.account_id = b.account_id
-                      and o.state = 'open' and o.expires_at < b.next_change_at)
     union all
     select b.account_id, 'the head stops where a low balance is told',
         format('head %s, floor %s', b.head_left, b.head_floor)
@@ -126,38 +143,40 @@ begin
        and b.balance - b.held - (b.head_left - b.head_floor) < b.low_balance_at
     union all
     select b.account_id, 'the head is the first to burn', format('head %s', b.head_grant_id)
-      from b join g k on k.account_id = b.account_id and k.grant_id = b.head_grant_id
-     where b.head_left > 0 and exists (
-           select from g where g.account_id = b.account_id and g.is_open
-               and g.grant_id <> k.grant_id
-              and (g.priority, case when b.burn_order = 'expiring_first' then g.expires_at
-                  else 'infinity' end,
-                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover',
-                       'allowance'],
-                       case when g.source in ('referral', 'transfer') then 'bonus'
-                           else g.source end), g.expires_at, g.grant_id)
-                < (k.priority, case when b.burn_order = 'expiring_first' then k.expires_at
-                    else 'infinity' end,
-                   array_position(array['purchase', 'bonus', 'refund', 'trial', 'rollover',
-                       'allowance'],
-                       case when k.source in ('referral', 'transfer') then 'bonus'
-                           else k.source end), k.expires_at, k.grant_id))
+      from b join firsts f using (account_id)
+     where b.head_left > 0 and b.head_grant_id <> f.grant_id
     union all
     select b.account_id, 'free credits by source are what is free',
         format('head %s of %s, others %s', b.head_left, b.head_source, b.other_free)
+      from b left join g k on k.account_id = b.account_id and k.grant_id = b.head_grant_id
+      left join others on others.account_id = b.account_id
+      left join gs on gs.account_id = b.account_id
+     where b.head_source is distinct from k.source
+        or (k.grant_id is null and b.head_left <> 0)
+        or b.other_free <> coalesce(others.free, '{}')
+        or b.next_expiry_at > coalesce(gs.next_expiry, 'infinity')
+    union all
+    select b.account_id, 'the archive ends where the checkpoint says',
+        format('archived %s, checkpoint %s', b.archived_seq, c.seq)
+      from b left join c using (account_id) where b.archived_seq <> coalesce(c.seq, 0)
+    union all
+    select o.account_id, 'every row has an account', format('ledger row %s', min(o.seq))
+      from pgsaas.credit_transactions o
+     where (p_account_id is null or o.account_id = p_account_id)
+       and not exists (select from pgsaas.account_balances x where x.account_id = o.account_id)
+     group by 1
+    union all
+    select a.account_id, 'every account has a balance', 'no row in account_balances'
+      from pgsaas.accounts a
+     where (p_account_id is null or a.account_id = p_account_id)
+       and not exists (select from pgsaas.account_balances x where x.account_id = a.account_id)
+    union all
+    select b.account_id, 'the period ends when its anchor says',
+        format('next reset %s, period %s', b.next_reset_at, b.period_count)
       from b
-     where b.head_source is distinct from (
-               select g.source from g where g.account_id = b.account_id
-                   and g.grant_id = b.head_grant_id)
-        or b.other_free <> coalesce((
-               select jsonb_object_agg(s.source, s.free) from (
-                   select g.source, trim_scale(sum(g.remaining)) as free from g
-                    where g.account_id = b.account_id and g.is_open and g.grant_id is distinct
-                        from b.head_grant_id
-                    group by g.source) s), '{}')
-        or b.next_expiry_at > coalesce((select min(g.expires_at) from g
-                                         where g.account_id = b.account_id and g.is_open
-                                             and g.remaining > 0), 'infinity');
+     where b.next_reset_at < 'infinity'
+       and b.next_reset_at is distinct from (b.period_anchor at time zone 'UTC'
+           + make_interval(months => b.period_count + 1)) at time zone 'UTC';
 end $$;
 comment on function pgsaas.verify_ledger(uuid) is
     'Checks the invariants of one account, or of all: a row per violation (account, rule, '

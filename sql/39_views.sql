@@ -22,7 +22,8 @@ select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.
        g.unrecovered
   from pgsaas.account_balances b
  cross join lateral unnest((
-       select case when b.next_change_at > pgsaas.now() then pgsaas.grants_to_settle(b, '{}')
+       select case when b.next_change_at > greatest(pgsaas.now(),
+           b.last_at) then pgsaas.grants_to_settle(b, '{}')
               else (pgsaas.plan_settlement(b, greatest(pgsaas.now(), b.last_at))).grants end)) g
  where (g.is_open and g.remaining > 0) or g.is_pending;
 comment on view pgsaas.open_credit_grants is

@@ -177,7 +177,10 @@ begin
         (select 'member', to_jsonb(m) from pgsaas.account_members m
             where m.account_id = p_account_id order by m.user_id)
         union all
-        (select 'grant', to_jsonb(g) - 'is_open' - 'source_rank' from pgsaas.credit_grants g
+        (select 'grant', to_jsonb(g) - 'is_open' - 'source_rank'
+             || jsonb_build_object('remaining', case when g.grant_id = b.head_grant_id
+                    then b.head_left else g.remaining end)
+           from pgsaas.credit_grants g join pgsaas.account_balances b using (account_id)
           where g.account_id = p_account_id order by g.grant_id)
         union all
         (select 'hold', to_jsonb(h) - 'request_hash' from pgsaas.credit_holds h
@@ -187,13 +190,16 @@ begin
             from pgsaas.credit_transactions t
           where t.account_id = p_account_id order by t.seq)
         union all
+        (select 'message', to_jsonb(o) from pgsaas.outbox_messages o
+          where o.account_id = p_account_id order by o.outbox_message_id)
+        union all
         (select 'audit_event', to_jsonb(e) from pgsaas.audit_events e
           where e.account_id = p_account_id order by e.audit_event_id);
 end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
-    'balance, member, grant, hold, transaction, audit_event. For its owners and admins, the system '
-    'and staff. PT404, PT403.';
+    'balance, member, grant, hold, transaction, message, audit_event. For its owners and admins, '
+    'the system and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -208,6 +214,8 @@ begin
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     end if;
+    -- the external id first, as the trigger of an attached table locks them
+    perform 1 from pgsaas.account_external_ids x where x.account_id = p_account_id for update;
     select a.erased_at, a.email, x.realm, x.external_id into v_account
       from pgsaas.accounts a left join pgsaas.account_external_ids x on x.account_id = a.account_id
      where a.account_id = p_account_id for no key update of a;
@@ -223,6 +231,7 @@ begin
     v_b.is_frozen := true;
     v_b.allowance := 0;
     v_b.next_reset_at := 'infinity';
+    v_b.period_anchor := null;
     v_b.low_balance_at := null;
     perform pgsaas.store_balance(v_b);
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()

@@ -13,37 +13,38 @@
 -- attached table's realm becomes the realm of user ids (settings.identity_realm), unless accounts
 -- with external ids exist already.
 
-create or replace function pgsaas.attach_rows(p_realm text, p_ids text[],
-    p_emails text[]) returns bigint
+create or replace function pgsaas.attach_rows(p_realm text, p_ids text[], p_emails text[])
+returns bigint
 language plpgsql volatile security definer set search_path = ''
 as $$
 declare
     v_new record;
+    v_account_id uuid;
     v_count bigint := 0;
 begin
     for v_new in
-        with incoming as (
-            select distinct on (u.id) u.id, u.email from unnest(p_ids, p_emails) u (id, email)
-             where octet_length(u.id) between 1 and 255),
-        named as (
-            insert into pgsaas.account_external_ids as x (realm, external_id, account_id)
-            select p_realm, i.id,
-                   case when i.id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
-                             and not exists (select from pgsaas.accounts a
-                                 where a.account_id = i.id::uuid)
-                        then i.id::uuid else gen_random_uuid() end
-              from incoming i
-            on conflict (realm, external_id) do nothing
-            returning x.external_id, x.account_id)
-        insert into pgsaas.accounts (account_id, kind, email, created_at)
-        select n.account_id, 'user', case when octet_length(i.email) <= 1000 then i.email end,
-            pgsaas.now()
-          from named n join incoming i on i.id = n.external_id
-        returning account_id, email
+        select u.id, case when octet_length(u.email) <= 1000 then u.email end as email
+          from unnest(p_ids, p_emails) u (id, email)
+         where octet_length(u.id) between 1 and 255
     loop
-        perform pgsaas.open_account(v_new.account_id, p_realm,
-            (select x.external_id from pgsaas.account_external_ids x
-            where x.account_id = v_new.account_id), v_new.email);
+        v_account_id := gen_random_uuid();
+        if v_new.id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+           and not exists (select from pgsaas.accounts a where a.account_id = v_new.id::uuid) then
+            v_account_id := v_new.id::uuid;
+        end if;
+        insert into pgsaas.account_external_ids (realm, external_id, account_id)
+        values (p_realm, v_new.id, v_account_id) on conflict do nothing;
+        continue when not found;
+        insert into pgsaas.accounts (account_id, kind, email, created_at)
+        values (v_account_id, 'user', v_new.email, pgsaas.now()) on conflict do nothing;
+        if not found then    -- somebody created an account of that very id at the same moment
+            update pgsaas.account_external_ids x set account_id = gen_random_uuid()
+             where x.realm = p_realm and x.external_id = v_new.id
+            returning x.account_id into v_account_id;
+            insert into pgsaas.accounts (account_id, kind, email, created_at)
+            values (v_account_id, 'user', v_new.email, pgsaas.now());
+        end if;
+        perform pgsaas.open_account(v_account_id, p_realm, v_new.id, v_new.email);
         v_count := v_count + 1;
     end loop;
     return v_count;
@@ -79,11 +80,16 @@ declare
     v_old_id text;
     v_old_email text;
 begin
-    select * into v_columns from pgsaas.attached_columns(tg_argv[0], tg_relid);
+    select * into v_columns from pgsaas.attached_columns(tg_argv[0],
+        coalesce(pg_partition_root(tg_relid), tg_relid));
     if v_columns.p_id is null then
         raise warning 'pgsaas: % has lost its id column; attach it again', tg_relid::regclass;
         return null;
     end if;
+    update pgsaas.attachments a set id_column = v_columns.p_id, email_column = v_columns.p_email
+     where a.realm = tg_argv[0]
+       and (a.id_column, a.email_column) is distinct from (v_columns.p_id, v_columns.p_email)
+       and a.relation_oid = coalesce(pg_partition_root(tg_relid), tg_relid);
     -- These two columns alone, by their types' output functions (format), which only superusers can
     -- write: a cast that belongs to the table's owner would run here with the rights of our owner.
     v_read := format(
@@ -97,12 +103,20 @@ begin
         if v_id is not distinct from v_old_id and v_email is not distinct from v_old_email then
             return null;
         end if;
-        update pgsaas.account_external_ids x set external_id = v_id
-         where x.realm = tg_argv[0] and x.external_id = v_old_id and x.external_id <> v_id;
+        if v_id <> v_old_id and octet_length(v_id) between 1 and 255 then
+            if exists (select from pgsaas.account_external_ids x
+                        where x.realm = tg_argv[0] and x.external_id = v_id) then
+                raise exception 'id "%" still names another account', v_id using errcode = 'PT409',
+                    hint = 'Erase that account first: its credits are not those of this user.';
+            end if;
+            update pgsaas.account_external_ids x set external_id = v_id
+             where x.realm = tg_argv[0] and x.external_id = v_old_id;
+        end if;
         update pgsaas.accounts a set email = v_email
           from pgsaas.account_external_ids x
          where x.realm = tg_argv[0] and x.external_id = v_id and a.account_id = x.account_id
-           and v_columns.p_email is not null and octet_length(v_email) <= 1000;
+           and v_columns.p_email is not null
+           and coalesce(octet_length(v_email) <= 1000, true);
     end if;
     perform pgsaas.attach_rows(tg_argv[0], array[v_id], array[v_email]);
     return null;
@@ -206,8 +220,13 @@ begin
         end loop;
         if not v_is_attached then
             update pgsaas.settings s set identity_realm = v_realm
-             where s.identity_realm = '' and not exists (select from pgsaas.account_external_ids x
-                 where x.realm = '');
+             where s.identity_realm = '' and not exists (
+                   select from pgsaas.account_external_ids x where x.realm = '');
+            if found then
+                perform pgsaas.audit('setting.changed', null, jsonb_build_object(
+                    'setting', 'identity_realm', 'old', '', 'new', v_realm,
+                    'reason', 'the first attached table'));
+            end if;
             perform pgsaas.audit('table.attached', null, jsonb_build_object('table', p_table::text,
                 'realm', v_realm));
         end if;

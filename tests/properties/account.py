@@ -37,6 +37,16 @@ class Grant:
     is_moved: bool = False
     revoked: Decimal = ZERO
     unrecovered: Decimal = ZERO
+    moved: Decimal = ZERO
+    paid: Decimal = ZERO  # what was owed
+    expired: Decimal = ZERO
+
+    @property
+    def revocable(self) -> Decimal:
+        return self.amount - self.revoked - self.moved
+
+    def expire(self, unspent: Decimal) -> None:
+        self.expired = min(self.expired + unspent, self.revocable)
 
 
 @dataclass(eq=False)
@@ -131,18 +141,30 @@ class Account:
         self.rows.append(row)
         return row
 
-    def pay_owed(self, amount: Decimal) -> Decimal:
+    def pay_owed(self, amount: Decimal, grant: Grant | None = None) -> Decimal:
         """Every credit pays what is owed first; what is left of it."""
         paid = min(self.owed, amount)
         self.owed -= paid
+        if grant:
+            grant.paid += paid
         return amount - paid
+
+    def payers(self, amount: Decimal) -> list[Part]:
+        """Overdraft paid since returns to those who paid, the last first."""
+        parts, _ = cut([(g, g.paid) for g in reversed(self.grants) if g.paid], amount)
+        for grant, part in parts:
+            assert grant
+            grant.paid -= part
+        assert total(parts) == amount, "somebody paid"
+        return parts
 
     def new_grant(
         self, source: str, amount: Decimal, at: datetime, expires_at: datetime, **more: Any
     ) -> Grant:
-        free = ZERO if more.get("is_pending") else self.pay_owed(amount)
         terms: dict[str, Any] = {"grant_id": len(self.grants) + 1, "bought_at": at}
-        grant = Grant(source, amount, free, at, expires_at, **(terms | more))
+        grant = Grant(source, amount, ZERO, at, expires_at, **(terms | more))
+        if not grant.is_pending:
+            grant.free = self.pay_owed(amount, grant)
         self.grants.append(grant)
         return grant
 
@@ -168,13 +190,15 @@ class Account:
 
     def give_back(self, parts: list[Part], at: datetime) -> None:
         """Return what was held."""
-        for grant, part in parts:
+        todo = list(parts)
+        for grant, part in todo:
             if grant and grant.expires_at <= at:
                 self.write("expiry", -part, at)
+                grant.expire(part)
             elif grant:
-                grant.free += self.pay_owed(self.pay_unrecovered(grant, part, at))
+                grant.free += self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
             elif rest := self.pay_owed(part):
-                self.new_grant("refund", rest, at, FOREVER)
+                todo += self.payers(rest)
 
     def pay_unrecovered(self, grant: Grant, part: Decimal, at: datetime) -> Decimal:
         if paid := min(part, grant.unrecovered):
@@ -209,19 +233,22 @@ class Account:
 
     def expire(self, grant: Grant, at: datetime) -> None:
         self.write("expiry", -grant.free, at)
+        grant.expire(grant.free)
         grant.free = ZERO
 
     def admit(self, grant: Grant, at: datetime) -> None:
         grant.is_pending = False
         amount = grant.amount - grant.revoked
-        grant.free = self.pay_owed(amount)
+        grant.free = self.pay_owed(amount, grant)
         self.write("grant", amount, at)
 
     def reset(self, at: datetime) -> None:
         free = ZERO
         for grant in self.grants:
             if grant.source in ("allowance", "rollover") and grant.expires_at == at:
-                free, grant.free = free + grant.free, ZERO
+                free += grant.free
+                grant.expire(grant.free)
+                grant.free = ZERO
         rolled = free if self.rollover_limit is None else min(free, self.rollover_limit)
         self.periods += 1
         if rolled:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -141,16 +142,18 @@ class Ledger(Account):
         _, unrefunded = cut(reversed(taken.parts), taken.refunded)
         taken.refunded += amount
         row = self.write("refund", amount, at)
-        for grant, part in cut(unrefunded, amount)[0]:
-            part = self.pay_unrecovered(grant, part, at) if grant else part
-            part = self.pay_owed(part)
-            if grant and grant.expires_at > at:
+        todo = cut(unrefunded, amount)[0]
+        for grant, part in todo:
+            if not grant:
+                todo += self.payers(self.pay_owed(part))
+                continue
+            part = self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
+            if grant.expires_at > at:
                 grant.free += part
                 continue
-            until = FOREVER
-            if grant:
-                time_left = max(timedelta(0), grant.expires_at - taken.taken_at)
-                until = min(at + time_left, self.period_end)
+            since = max(taken.taken_at, grant.effective_at)
+            time_left = max(timedelta(0), grant.expires_at - since)
+            until = min(at + time_left, self.period_end)
             if part and until <= at:
                 self.write("expiry", -part, at)
             elif part:
@@ -159,7 +162,7 @@ class Ledger(Account):
 
     def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
         grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None
-        left = grant.amount - grant.revoked if grant else ZERO
+        left = grant.revocable if grant else ZERO
         amount = left if amount is None else amount
         if not grant or not left or amount > left:
             return self.refuse("NOT_REFUNDABLE")
@@ -167,13 +170,16 @@ class Ledger(Account):
         if grant.is_pending:
             grant.is_pending = grant.revoked < grant.amount
             return self.done(self.write("revoke", ZERO, at), unrecovered=ZERO)
-        own = total(self.burn(min(amount, grant.free), [grant]))
-        rest = amount - own
+        room = left - grant.expired
+        own = total(self.burn(min(amount, grant.free, room), [grant]))
+        harmless = min(grant.expired, amount - own)
+        grant.expired -= harmless
+        rest = amount - own - harmless
         missing = max(ZERO, rest - sum(other.free for other in self.grants))
         unrecovered = missing if self.clawback == "unrecovered" else ZERO
         self.burn(rest - unrecovered)
         grant.unrecovered += unrecovered
-        row = self.write("revoke", unrecovered - amount, at)
+        row = self.write("revoke", unrecovered - own - rest, at)
         return self.done(row, unrecovered=unrecovered)
 
     def mobile_grants(self, at: datetime) -> list[Grant]:
@@ -233,7 +239,9 @@ class World:
             again = {name: answer[name] for name in answer if name != "unrecovered"}
             if hold_id := answer.get("hold_id"):
                 again["expires_at"] = account.holds[hold_id - 1].expires_at
-            return again | {"replayed": True, "available": account.available}
+            seen = deepcopy(account)
+            seen.settle(now)
+            return again | {"replayed": True, "available": seen.available}
         start = max(now, account.last_at, asked.get("effective_at") or now)
         if (asked.get("expires_at") or FOREVER) <= start:
             raise Raised("22023")
@@ -260,6 +268,7 @@ class World:
         if to not in self.accounts:
             return {"success": False, "error_code": "ACCOUNT_NOT_FOUND"}
         giver, taker = self.accounts[giver_id], self.accounts[to]
+        now = max(now, giver.last_at, taker.last_at)
         at, taken_at = giver.settle(now), taker.settle(now)
         if giver.is_frozen or taker.is_frozen:
             return giver.refuse("ACCOUNT_FROZEN")
@@ -268,10 +277,13 @@ class World:
         if giver.available < amount:
             return giver.refuse("INSUFFICIENT_CREDITS")
         mobile = giver.mobile_grants(at)
-        if sum(grant.free for grant in mobile) < amount:
+        fit = [(g, min(g.free, g.revocable - g.expired)) for g in mobile]
+        if sum(part for _, part in fit) < amount:
             return giver.refuse("NOT_TRANSFERABLE")
-        for grant, part in giver.burn(amount, mobile):
+        for grant, part in cut(fit, amount)[0]:
             assert grant
+            grant.free -= part
+            grant.moved += part
             grant.is_moved = True
             terms = {"priority": grant.priority, "bought_at": grant.bought_at, "is_moved": True}
             taker.new_grant(grant.source, part, taken_at, grant.expires_at, **terms)

@@ -58,7 +58,6 @@ CONFLICTS = [
 ]  # fmt: skip
 
 
-# OPEN: a raw 23505 instead of PT409; the kind is not compared for a known external id.
 @pytest.mark.parametrize("other", CONFLICTS)
 def test_ids_of_different_accounts_and_another_kind_conflict(
     ledger: Ledger, other: dict[str, object]
@@ -153,7 +152,6 @@ def test_wrong_updates_change_nothing(ledger: Ledger, wrong: dict[str, object]) 
         ledger.call("update_account", account, **wrong)
 
 
-# OPEN: only what is added is measured.
 def test_a_profile_does_not_outgrow_its_limit_bit_by_bit(ledger: Ledger) -> None:
     account = ledger.account(p_profile={"a": "x" * 10_000})
     with ledger.raises("22023"):

@@ -55,7 +55,6 @@ def test_an_amount_at_the_edge_is_no_wrong_argument(
     assert scene.ledger.violations() == []
 
 
-# OPEN: trailing zeros of an amount stay on every later balance.
 @pytest.mark.parametrize("zeros", [10, 6000])
 def test_no_balance_ever_shows_more_than_six_decimals(ledger: Ledger, zeros: int) -> None:
     account = ledger.account(10)

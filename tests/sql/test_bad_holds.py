@@ -171,13 +171,14 @@ def test_a_pending_grant_can_be_revoked_in_part_and_then_whole(ledger: Ledger) -
     assert ledger.violations() == []
 
 
-# OPEN: what expired counts as spent and is taken once more.
-def test_an_expired_grant_that_nobody_spent_has_nothing_left_to_revoke(ledger: Ledger) -> None:
+def test_revoking_a_grant_that_expired_unspent_takes_nothing_more(ledger: Ledger) -> None:
     """The ledger took it back already; taking it again would charge for credits never used."""
     account = ledger.account(50)
     grant = ledger.done("add_credits", account, 100, p_source="purchase",
                         p_expires_at=day("2026-03-12"))["grant_id"]  # fmt: skip
     ledger.at(day("2026-03-13"))
     assert ledger.available(account) == 50
-    assert code(ledger.call("revoke_grant", account, grant)) == "NOT_REFUNDABLE"
+    row = ledger.done("revoke_grant", account, grant)
+    assert row["new_balance"] == 50
     assert ledger.available(account) == 50
+    assert code(ledger.call("revoke_grant", account, grant)) == "NOT_REFUNDABLE"

@@ -84,7 +84,6 @@ def test_an_export_holds_every_row_and_nothing_of_others(scene: Scene) -> None:
         scene.ledger.call_all("export_account", UUID(int=1))
 
 
-# OPEN: the cached head's own row is stale.
 def test_an_export_says_what_is_really_left_of_each_grant(scene: Scene) -> None:
     scene.ledger.done("deduct_credits", scene.one, 7)
     everything = exported(scene.ledger, scene.one)
@@ -93,7 +92,6 @@ def test_an_export_says_what_is_really_left_of_each_grant(scene: Scene) -> None:
     assert left == {1: 843}
 
 
-# OPEN: messages of the outbox are not exported.
 def test_an_export_holds_the_terms_and_the_messages_about_an_account(scene: Scene) -> None:
     scene.ledger.done("set_low_balance_at", scene.one, 850)
     scene.ledger.done("set_burn_order", scene.one, "expiring_first")

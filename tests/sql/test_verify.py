@@ -16,8 +16,13 @@ PARTS = "a charge is the sum of its parts"
 REFUNDS = "a charge is refunded at most once over"
 TIME = "account time is not behind the ledger"
 CHANGE = "next_change_at is not late"
+FLOOR = "the head stops where a low balance is told"
 HEAD = "the head is the first to burn"
 SOURCES = "free credits by source are what is free"
+ARCHIVE = "the archive ends where the checkpoint says"
+ORPHAN = "every row has an account"
+ACCOUNT = "every account has a balance"
+PERIOD = "the period ends when its anchor says"
 
 BALANCES, TRANSACTIONS = "update account_balances set ", "update credit_transactions set "
 HOLDS, OPEN = "update credit_holds set ", "update credit_grants set "
@@ -52,10 +57,14 @@ CORRUPTIONS = [
     (BALANCES + "last_at = last_at - interval '1 day'", {TIME}),
     (BALANCES + "next_change_at = 'infinity'", {CHANGE}),
     (BALANCES + "is_frozen = true", {CHANGE}),
-    (BALANCES + "next_reset_at = next_change_at - interval '1 second'", {CHANGE}),
+    (BALANCES + "next_reset_at = next_change_at - interval '1 second'", {CHANGE, PERIOD}),
+    (BALANCES + "period_count = period_count + 1", {PERIOD}),
+    (BALANCES + "archived_seq = 3", {ARCHIVE}),
+    ("delete from account_balances", {ORPHAN, ACCOUNT}),
     (HOLDS + "expires_at = created_at", {CHANGE}),
     (BALANCES + "burn_order = 'expiring_first'", {HEAD}),
     (OPEN + "priority = -1 where grant_id = 1", {HEAD}),
+    (BALANCES + "low_balance_at = 1", {FLOOR}),
     (BALANCES + "head_source = 'bonus'", {SOURCES}),
     (BALANCES + "other_free = '{}'", {SOURCES}),
     (BALANCES + "next_expiry_at = 'infinity'", {SOURCES}),
@@ -113,7 +122,6 @@ def test_every_rule_is_broken_by_some_corruption(ledger: Ledger) -> None:
     assert source.count("union all\n    select ") == len(tried) - 1
 
 
-# OPEN: a charge without grant and parts is not looked at.
 def test_a_charge_that_names_no_grant_is_found(ledger: Ledger) -> None:
     account = rich(ledger)
     ledger.conn.execute("set local session_replication_role = replica")
@@ -125,7 +133,6 @@ def test_a_charge_that_names_no_grant_is_found(ledger: Ledger) -> None:
     assert ledger.violations() == [PARTS]
 
 
-# OPEN: nothing is recomputed for a pending grant.
 def test_a_pending_grant_that_lost_credits_is_found(ledger: Ledger) -> None:
     account = rich(ledger)
     ledger.conn.execute("set local session_replication_role = replica")

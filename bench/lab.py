@@ -227,7 +227,7 @@ def memory_lab(effort: Effort) -> Iterator[Lab]:
 def durable_lab(effort: Effort) -> Iterator[Lab]:
     """A server on disk whose commits are flushed."""
     with (
-        tempfile.TemporaryDirectory(prefix="pgsaas-bench-", dir="/var/tmp") as folder,  # noqa: S108
+        tempfile.TemporaryDirectory(prefix="pgsaas-bench-", dir="/var/tmp") as folder,
         Server(Path(folder), settings=SETTINGS, durable=True) as server,
     ):
         yield _prepared(Lab(server, effort))

@@ -85,8 +85,8 @@ cores.
 - The lock on an account's row lasts until the commit has been flushed: call `deduct_credits` last
   in a transaction.
 - Keys in order of time (a ULID, a UUID of version 7, a time in front) keep the key index's pages
-  together; random keys write a page image for nearly every charge after a checkpoint. `wal_compression`
-  makes those images smaller.
+  together; random keys write a page image for nearly every charge after a checkpoint.
+  `wal_compression` makes those images smaller.
 - Charge many items with `deduct_credits_batch` where they come together.
 - List an account that very many sessions charge at the same time in `pgsaas.hot_accounts`.
 - Do not set `commit_delay`: it lengthens the lock.

@@ -197,13 +197,14 @@ comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text,
 -- Items are folded per account before the update (joining two CTEs of 1,000 rows is quadratic).
 -- What the update does not need is not folded but fetched from the arrays, in constant time: in a
 -- generic plan plpgsql passes an array taken apart, a custom plan would search a constant from its
--- start for each item.
+-- start for each item. A session keeps that plan, so it must not depend on how small the tables
+-- were, or how empty an index, when it was made.
 create or replace function pgsaas.deduct_fitting(
     p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[], p_agent_ids text[],
     p_descriptions text[], p_idempotency_keys text[], p_metadata jsonb[], p_denied uuid[],
     out p_ords integer[], out p_balances numeric[], out p_availables numeric[],
     out p_seqs bigint[])
-language plpgsql volatile set plan_cache_mode = 'force_generic_plan'
+language plpgsql volatile set plan_cache_mode = 'force_generic_plan' set enable_seqscan = off
 as $$
 begin
     -- subscripts below count from 1

@@ -64,7 +64,7 @@ CORRUPTIONS = [
     (HOLDS + "expires_at = created_at", {CHANGE}),
     (BALANCES + "burn_order = 'expiring_first'", {HEAD}),
     (OPEN + "priority = -1 where grant_id = 1", {HEAD}),
-    (BALANCES + "low_balance_at = 1", {FLOOR}),
+    (BALANCES + "low_balance_at = balance - held", {FLOOR}),
     (BALANCES + "head_source = 'bonus'", {SOURCES}),
     (BALANCES + "other_free = '{}'", {SOURCES}),
     (BALANCES + "next_expiry_at = 'infinity'", {SOURCES}),

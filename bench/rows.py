@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bench.lab import APPLICATION, Lab, Shape, ratio
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 HOT_ACCOUNT = "00000000-0000-0000-0000-000000000001"
 A = Shape("a")
 A_KEY = Shape("a_key")
@@ -43,8 +43,8 @@ class Result:
         """Whether the goal is met; null without one."""
         if self.value is None or self.bound is None:
             return None
-        compare = operator.le if self.relation == "≤" else operator.ge
-        return bool(compare(round(self.value, 2), self.bound))
+        value = round(self.value, 2)
+        return value <= self.bound if self.relation == "≤" else value >= self.bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +257,11 @@ def at_most(
     what: str, than: str, value: float, bound: float, detail: str, unit: str = ""
 ) -> Result:
     """A result that should stay below its bound."""
-    return Result(what, detail, value, bound, "≤", unit or f" × {than}")
+    return Result(what, detail, value, bound, "≤", unit or f" {TIMES} {than}")
 
 
 def at_least(
     what: str, than: str, value: float, bound: float, detail: str, unit: str = ""
 ) -> Result:
     """A result that should reach its bound."""
-    return Result(what, detail, value, bound, "≥", unit or f" × {than}")
+    return Result(what, detail, value, bound, "≥", unit or f" {TIMES} {than}")

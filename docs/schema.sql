@@ -37,6 +37,7 @@ CREATE TABLE pgsaas.account_balances (
     is_frozen boolean DEFAULT false NOT NULL,
     balance numeric DEFAULT 0 NOT NULL,
     head_left numeric DEFAULT 0 NOT NULL,
+    head_floor numeric DEFAULT 0 NOT NULL,
     held numeric DEFAULT 0 NOT NULL,
     owed numeric DEFAULT 0 NOT NULL,
     overdraft_limit numeric DEFAULT 0 NOT NULL,

@@ -24,6 +24,7 @@ create table if not exists pgsaas.account_balances (
     is_frozen boolean not null default false,
     balance numeric not null default 0,
     head_left numeric not null default 0,
+    head_floor numeric not null default 0,
     held numeric not null default 0,
     owed numeric not null default 0,
     overdraft_limit numeric not null default 0,
@@ -48,6 +49,8 @@ comment on column pgsaas.account_balances.next_change_at is
     'Earliest expiry, admission, lapse or reset; -infinity while frozen. May be too early, never too late.';
 comment on column pgsaas.account_balances.head_grant_id is
     'The grant that burns next. What is left of it is head_left; its own row is stale.';
+comment on column pgsaas.account_balances.head_floor is
+    'As far as head_left may fall before the alert of a low balance is due.';
 comment on column pgsaas.account_balances.other_free is 'Free credits by source, the head''s not counted.';
 comment on column pgsaas.account_balances.not_spent is
     'Sum of all rows that are neither deduction, capture nor refund: lifetime spent = not_spent - balance.';

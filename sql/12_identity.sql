@@ -88,15 +88,15 @@ as $$ select c.p_user_id from pgsaas.read_claims() c $$;
 comment on function pgsaas.current_user_id() is
     'The user this transaction acts for, null for none.';
 
--- Inlined into policies and readers, so its operators are spelled out: the search path is the
--- caller's.
+-- Inlined into policies and readers (so it has no subquery, which would prevent that), so its
+-- operators are spelled out: the search path is the caller's.
 create or replace function pgsaas.acts_as_system() returns boolean
 language sql stable parallel restricted
 as $$
     select case
            when pg_catalog.current_setting('request.jwt.claims', true) operator(pg_catalog.<>) ''
              or pg_catalog.current_setting('pgsaas.actor', true) operator(pg_catalog.<>) ''
-           then (select c.p_is_system from pgsaas.read_claims() c) else true end
+           then (pgsaas.read_claims()).p_is_system else true end
 $$;
 comment on function pgsaas.acts_as_system() is
     'Whether this transaction acts for no user. Meaningful only for roles that may act as the '

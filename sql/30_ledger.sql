@@ -330,13 +330,16 @@ begin
                     pgsaas.available(p_b)));
         end if;
     end if;
+    p_b.head_floor := case when p_b.balance - p_b.held >= p_b.low_balance_at then
+        greatest(0, p_b.head_left - (p_b.balance - p_b.held - p_b.low_balance_at)) else 0 end;
     update pgsaas.account_balances b
        set seq = p_b.seq, last_at = p_b.last_at, next_change_at = p_b.next_change_at,
            next_expiry_at = p_b.next_expiry_at, next_reset_at = p_b.next_reset_at,
            period_anchor = p_b.period_anchor, head_grant_id = p_b.head_grant_id,
                grant_count = p_b.grant_count,
            hold_count = p_b.hold_count, period_count = p_b.period_count, is_frozen = p_b.is_frozen,
-           balance = p_b.balance, head_left = p_b.head_left, held = p_b.held, owed = p_b.owed,
+           balance = p_b.balance, head_left = p_b.head_left, head_floor = p_b.head_floor,
+           held = p_b.held, owed = p_b.owed,
            overdraft_limit = p_b.overdraft_limit, low_balance_at = p_b.low_balance_at,
            allowance = p_b.allowance, rollover_limit = p_b.rollover_limit,
            lifetime_earned = p_b.lifetime_earned, not_spent = p_b.not_spent,

@@ -110,6 +110,17 @@ end $$;
 comment on function pgsaas.wrong_item(numeric, text, jsonb, text, text) is
     'What is wrong with the arguments of one item of a batch; null if nothing is.';
 
+create or replace function pgsaas.is_new_key(p_account_id uuid, p_key text) returns boolean
+language plpgsql volatile
+as $$
+begin
+    return p_key is null or not exists (select from pgsaas.archived_keys k
+        where k.account_id = p_account_id and k.idempotency_key = p_key and k.key_scope = 'd');
+end $$;
+comment on function pgsaas.is_new_key(uuid, text) is
+    'Whether no archived deduction of a locked account has this key; the ledger itself is not '
+    'looked at.';
+
 create or replace function pgsaas.deduct_credits(
     p_account_id uuid, p_amount numeric, p_job_id uuid default null, p_agent_id text default null,
     p_description text default null, p_idempotency_key text default null,
@@ -122,17 +133,20 @@ as $$
 declare
     v_at timestamptz;
     v_grant_id bigint;
-    v_is_archived boolean;
+    v_is_new boolean;
 begin
-    -- One expression for everything that is rarely so: plpgsql prepares each anew in every
-    -- transaction.
-    if p_amount is null or not (p_amount > 0 and p_amount <= 1000000000000)
-       or scale(p_amount) > 6 or octet_length(p_idempotency_key) not between 1 and 255
-       or octet_length(p_metadata::text) > 16384 or jsonb_typeof(p_metadata) <> 'object'
-       or octet_length(p_description) > 4096 or octet_length(p_agent_id) > 255
-       or current_setting('request.jwt.claims', true) <> ''
-       or current_setting('pgsaas.actor', true) <> ''
-       or current_setting('pgsaas.hot_accounts', true) <> '' then
+    -- Whatever is rarely so, in one expression: plpgsql prepares each anew in every transaction,
+    -- and there each function or operator costs a look at its privileges. It may be wider than the
+    -- rules; the calls below know them. A null amount never fits a head.
+    if p_amount <= 0 or p_amount > 1000000000000 or scale(p_amount) > 6
+       or p_idempotency_key = ''
+       or greatest(octet_length(p_idempotency_key), octet_length(p_agent_id),
+           octet_length(p_description)) > 255
+       -- an object is greater than or equal to the empty one, everything else is less
+       or p_metadata < '{}' or octet_length(p_metadata::text) > 16384
+       or greatest(current_setting('request.jwt.claims', true),
+           current_setting('pgsaas.actor', true),
+           current_setting('pgsaas.hot_accounts', true)) <> '' then
         p_amount := pgsaas.check_amount(p_amount);
         perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description, p_agent_id);
         if not pgsaas.may(p_account_id, 'spend') then
@@ -140,47 +154,38 @@ begin
         end if;
         perform pgsaas.queue_if_hot(p_account_id);
     end if;
+    -- an account with a head owes nothing, so what is available is not below 0
     update pgsaas.account_balances b
        set balance = b.balance - p_amount, head_left = b.head_left - p_amount, seq = b.seq + 1,
            last_at = greatest(b.last_at, pgsaas.now())
-     where b.account_id = p_account_id and b.head_left > p_amount
-       and b.next_change_at > pgsaas.now() and b.next_change_at > b.last_at
-       and (b.balance - b.held >= b.low_balance_at and b.balance - b.held - p_amount
-           < b.low_balance_at) is not true
-    returning b.seq, b.balance, greatest(0, b.balance - b.held + b.overdraft_limit), b.last_at,
-        b.head_grant_id,
-        b.archived_seq > 0, true, false
-      into seq, new_balance, available, v_at, v_grant_id, v_is_archived, success, replayed;
-    if found then
-        if v_is_archived then
-            success := not exists (select from pgsaas.archived_keys k
-                where k.account_id = p_account_id
-                                      and k.idempotency_key = p_idempotency_key
-                                          and k.key_scope = 'd');
+     where b.account_id = p_account_id and b.head_left - p_amount > b.head_floor
+       and b.next_change_at > greatest(b.last_at, pgsaas.now())
+    returning b.seq, b.balance, b.balance - b.held + b.overdraft_limit, b.last_at,
+        b.head_grant_id, b.archived_seq = 0, true, false
+      into seq, new_balance, available, v_at, v_grant_id, v_is_new, success, replayed;
+    if v_is_new or not v_is_new and pgsaas.is_new_key(p_account_id, p_idempotency_key) then
+        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
+            key_scope, transaction_type, amount, balance_after, agent_id, description,
+            idempotency_key, metadata)
+        values (p_account_id, seq, v_at, v_grant_id, p_job_id,
+            case when p_idempotency_key is not null then 'd'::"char" end, 'deduction', -p_amount,
+            new_balance, p_agent_id, p_description, p_idempotency_key, nullif(p_metadata, '{}'))
+        on conflict (account_id, idempotency_key, key_scope)
+            where idempotency_key is not null do nothing;
+        if found then
+            return next;
+            return;
         end if;
-        if success then
-            insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
-                key_scope,
-                transaction_type, amount, balance_after, agent_id, description, idempotency_key,
-                    metadata)
-            values (p_account_id, seq, v_at, v_grant_id, p_job_id,
-                case when p_idempotency_key is not null then 'd'::"char" end, 'deduction',
-                    -p_amount,
-                new_balance, p_agent_id, p_description, p_idempotency_key, nullif(p_metadata, '{}'))
-            on conflict (account_id, idempotency_key, key_scope)
-                where idempotency_key is not null do nothing;
-            if found then
-                return next;
-                return;
-            end if;
-        end if;
+    end if;
+    if v_is_new is not null then
         update pgsaas.account_balances b
            set balance = b.balance + p_amount, head_left = b.head_left + p_amount, seq = b.seq - 1
          where b.account_id = p_account_id;
+    else
+        p_amount := pgsaas.check_amount(p_amount);
     end if;
     return query select * from pgsaas.deduct_slow(p_account_id, p_amount, p_job_id, p_agent_id,
-        p_description,
-        p_idempotency_key, p_metadata);
+        p_description, p_idempotency_key, p_metadata);
 end $$;
 comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text, jsonb) is
     'Charges an account, in the caller''s transaction: refused (INSUFFICIENT_CREDITS) if less is '
@@ -189,9 +194,90 @@ comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text,
     'amount, job and agent is answered as the first was (replayed), another request under the key '
     'raises PT409. 22023 for wrong arguments.';
 
--- Items are folded per account before the update (joining two CTEs of 1,000 rows is quadratic, and
--- so is subscripting an array parameter per item). An account whose items all fit its head, with
--- new keys and no alert, is charged in the one statement; every other account goes item by item.
+-- Items are folded per account before the update (joining two CTEs of 1,000 rows is quadratic).
+-- What the update does not need is not folded but fetched from the arrays, in constant time: in a
+-- generic plan plpgsql passes an array taken apart, a custom plan would search a constant from its
+-- start for each item. A session keeps that plan, so it must not depend on how small the tables
+-- were, or how empty an index, when it was made.
+create or replace function pgsaas.deduct_fitting(
+    p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[], p_agent_ids text[],
+    p_descriptions text[], p_idempotency_keys text[], p_metadata jsonb[], p_denied uuid[],
+    out p_ords integer[], out p_balances numeric[], out p_availables numeric[],
+    out p_seqs bigint[])
+language plpgsql volatile set plan_cache_mode = 'force_generic_plan' set enable_seqscan = off
+as $$
+begin
+    -- subscripts below count from 1
+    if '[1:' || cardinality(p_amounts) || ']' <> any (array[array_dims(p_amounts),
+        array_dims(p_job_ids), array_dims(p_agent_ids), array_dims(p_descriptions),
+        array_dims(p_idempotency_keys), array_dims(p_metadata)]) then
+        p_amounts := array(select unnest(p_amounts));
+        p_job_ids := array(select unnest(p_job_ids));
+        p_agent_ids := array(select unnest(p_agent_ids));
+        p_descriptions := array(select unnest(p_descriptions));
+        p_idempotency_keys := array(select unnest(p_idempotency_keys));
+        p_metadata := array(select unnest(p_metadata));
+    end if;
+    with folded as (
+        select i.account_id, sum(i.amount) as amount, count(*) as n, count(i.key) as n_keys,
+               array_agg(i.ord) as ords, array_agg(i.run) as runs, array_agg(i.rn) as rns
+          from (select u.account_id, u.amount, u.key, u.ord, sum(u.amount) over w as run,
+                       row_number() over w as rn,
+                       (u.amount > 0 and u.amount <= 1000000000000
+                           and scale(u.amount) <= 6) is true
+                           and (octet_length(u.key) not between 1 and 255
+                               or octet_length(u.agent_id) > 255
+                               or octet_length(u.description) > 4096
+                               or jsonb_typeof(u.metadata) <> 'object'
+                               or octet_length(u.metadata::text) > 16384) is not true
+                           -- One whole unique key an item, whatever the statistics say. The lock is
+                           -- held: this look cannot be stale.
+                           and (select t.seq from pgsaas.credit_transactions t
+                                 where t.account_id = u.account_id and t.idempotency_key = u.key
+                                   and t.key_scope = 'd') is null as is_good
+                  from unnest(p_account_ids, p_amounts, p_agent_ids, p_descriptions,
+                           p_idempotency_keys, p_metadata)
+                       with ordinality u (account_id, amount, agent_id, description, key, metadata,
+                           ord)
+                 where u.account_id <> all (p_denied)
+                window w as (partition by u.account_id order by u.ord)) i
+         group by i.account_id
+        having bool_and(i.is_good) and count(i.key) = count(distinct i.key)),
+    moved as (
+        update pgsaas.account_balances b
+           set balance = b.balance - f.amount, head_left = b.head_left - f.amount,
+               seq = b.seq + f.n, last_at = greatest(b.last_at, pgsaas.now())
+          from folded f
+         where b.account_id = f.account_id and b.head_left - f.amount > b.head_floor
+           and b.next_change_at > greatest(b.last_at, pgsaas.now())
+           and (b.archived_seq = 0 or f.n_keys = 0)
+        returning b.account_id, b.seq - f.n as seq, b.balance + f.amount as balance, b.last_at,
+            b.head_grant_id, b.overdraft_limit - b.held as slack, f.ords, f.runs, f.rns),
+    done as materialized (
+        select x.account_id, x.last_at, x.head_grant_id, x.slack, x.ord::integer as ord,
+               x.seq + x.rn as seq, x.balance - x.run as balance
+          from (select m.*, unnest(m.ords) as ord, unnest(m.runs) as run, unnest(m.rns) as rn
+                  from moved m) x),
+    written as (
+        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
+            key_scope, transaction_type, amount, balance_after, agent_id, description,
+            idempotency_key, metadata)
+        select d.account_id, d.seq, d.last_at, d.head_grant_id, p_job_ids[d.ord],
+               case when p_idempotency_keys[d.ord] is not null then 'd'::"char" end, 'deduction',
+               -p_amounts[d.ord], d.balance, p_agent_ids[d.ord], p_descriptions[d.ord],
+               p_idempotency_keys[d.ord], nullif(p_metadata[d.ord], '{}')
+          from done d)
+    select array_agg(d.ord), array_agg(d.balance), array_agg(d.seq), array_agg(d.balance + d.slack)
+      into p_ords, p_balances, p_seqs, p_availables
+      from done d;
+end $$;
+comment on function pgsaas.deduct_fitting(uuid[], numeric[], uuid[], text[], text[], text[],
+    jsonb[], uuid[]) is
+    'The fast half of deduct_credits_batch: charges in one statement the locked accounts whose '
+    'items are all in order, have new keys and fit the cached head with no alert due. Returns the '
+    'numbers of the items that were charged, and their answers.';
+
+-- An account that does not fit goes item by item.
 create or replace function pgsaas.deduct_credits_batch(
     p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[] default null,
         p_agent_ids text[] default null,
@@ -204,10 +290,9 @@ language plpgsql volatile security definer set search_path = ''
 as $$
 #variable_conflict use_column
 declare
-    v_now timestamptz := pgsaas.now();
     v_n integer := cardinality(p_account_ids);
     v_denied uuid[] := array[]::uuid[];
-    v_ords bigint[];
+    v_ords integer[];
     v_balances numeric[];
     v_availables numeric[];
     v_seqs bigint[];
@@ -226,66 +311,13 @@ begin
     end if;
     perform pgsaas.lock_in_order(array(
         select i.id from unnest(p_account_ids) i (id) where i.id <> all (v_denied)));
-    with items as (
-        select u.*, sum(u.amount) over w as run, row_number() over w as rn,
-               coalesce(u.amount > 0 and u.amount <= 1000000000000 and scale(u.amount) <= 6, false)
-                   and coalesce(octet_length(u.key) between 1 and 255, true)
-                   and coalesce(octet_length(u.agent_id) <= 255, true)
-                   and coalesce(octet_length(u.description) <= 4096, true)
-                   and coalesce(jsonb_typeof(u.metadata) = 'object'
-                       and octet_length(u.metadata::text) <= 16384, true)
-                   as is_good
-          from unnest(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
-              p_idempotency_keys,
-                   p_metadata) with ordinality u (account_id, amount, job_id, agent_id,
-                       description, key, metadata, ord)
-        window w as (partition by u.account_id order by u.ord)),
-    folded as (
-        select i.account_id, sum(i.amount) as amount, count(*) as n, array_agg(i.ord) as ords,
-               array_agg(i.amount) as amounts, array_agg(i.job_id) as job_ids,
-                   array_agg(i.agent_id) as agent_ids,
-               array_agg(i.description) as descriptions, array_agg(i.key) as keys,
-               array_agg(i.metadata) as metadata, array_agg(i.run) as runs, array_agg(i.rn) as rns,
-               count(i.key) as n_keys
-          from items i where i.account_id <> all (v_denied) group by i.account_id
-        having bool_and(i.is_good) and count(i.key) = count(distinct i.key)),
-    moved as (
-        update pgsaas.account_balances b
-           set balance = b.balance - f.amount, head_left = b.head_left - f.amount,
-               seq = b.seq + f.n,
-               last_at = greatest(b.last_at, v_now)
-          from folded f
-         where b.account_id = f.account_id and b.head_left > f.amount
-           and b.next_change_at > v_now and b.next_change_at > b.last_at
-           and (b.archived_seq = 0 or f.n_keys = 0)
-           and (b.balance - b.held - f.amount < b.low_balance_at
-                and b.balance - b.held >= b.low_balance_at) is not true
-           -- the lock is held: this look cannot be stale
-           and not exists (select from pgsaas.credit_transactions t
-                            where t.account_id = f.account_id and t.idempotency_key = any (f.keys)
-                              and t.key_scope = 'd')
-        returning b.account_id, b.seq - f.n as seq, b.balance + f.amount as balance, b.last_at,
-            b.head_grant_id, b.overdraft_limit - b.held as slack, f.ords, f.amounts, f.job_ids,
-                f.agent_ids,
-            f.descriptions, f.keys, f.metadata, f.runs, f.rns),
-    written as (
-        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
-            key_scope,
-            transaction_type, amount, balance_after, agent_id, description, idempotency_key,
-                metadata)
-        select m.account_id, m.seq + x.rn, m.last_at, m.head_grant_id, x.job_id,
-               case when x.key is not null then 'd'::"char" end, 'deduction', -x.amount,
-               m.balance - x.run, x.agent_id, x.description, x.key, nullif(x.metadata, '{}')
-          from moved m, unnest(m.amounts, m.job_ids, m.agent_ids, m.descriptions, m.keys,
-              m.metadata, m.runs, m.rns)
-               x (amount, job_id, agent_id, description, key, metadata, run, rn))
-    select array_agg(x.ord), array_agg(m.balance - x.run), array_agg(m.seq + x.rn),
-           array_agg(greatest(0, m.balance - x.run + m.slack))
-      into v_ords, v_balances, v_seqs, v_availables
-      from moved m, unnest(m.ords, m.runs, m.rns) x (ord, run, rn);
+    select f.p_ords, f.p_balances, f.p_availables, f.p_seqs
+      into v_ords, v_balances, v_availables, v_seqs
+      from pgsaas.deduct_fitting(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
+          p_idempotency_keys, p_metadata, v_denied) f;
     if cardinality(v_ords) = v_n then
         return query
-            select u.ord::integer, true, u.balance, u.available, null::text, null::text, u.seq,
+            select u.ord, true, u.balance, u.available, null::text, null::text, u.seq,
                 false
               from unnest(v_ords, v_balances, v_availables, v_seqs) u (ord, balance, available, seq)
              order by u.ord;

@@ -4,8 +4,9 @@
 -- Invokers under row security: who may not see an account's rows gets no row, the same as for an
 -- account that does not exist. The backend without claims sees everything (81_policies).
 
+-- stable, as jsonb_build_object is: an immutable one would not be inlined
 create or replace function pgsaas.free_by_source(p_b pgsaas.account_balances) returns jsonb
-language sql immutable
+language sql stable
 as $$
     select case when p_b.head_left > 0
         then p_b.other_free || pg_catalog.jsonb_build_object(p_b.head_source,
@@ -27,28 +28,26 @@ as $$
 declare
     v_b pgsaas.account_balances;
 begin
-    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
-    if not found then
+    return query
+        select b.account_id, b.balance, b.held, greatest(0, b.balance - b.held + b.overdraft_limit),
+               b.owed, b.overdraft_limit, pgsaas.free_by_source(b),
+               case when b.next_expiry_at < 'infinity' then b.next_expiry_at end,
+               case when b.next_reset_at < 'infinity' then b.next_reset_at end,
+               b.allowance, b.lifetime_earned, b.not_spent - b.balance, b.is_frozen, b.seq
+          from pgsaas.account_balances b
+         where b.account_id = p_account_id and b.next_change_at > greatest(pgsaas.now(), b.last_at);
+    if found then
         return;
     end if;
-    if v_b.next_change_at <= greatest(pgsaas.now(), v_b.last_at) then
+    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
+    if found then
         v_b := pgsaas.project_account(v_b);
+        return query select v_b.account_id, v_b.balance, v_b.held,
+            greatest(0, v_b.balance - v_b.held + v_b.overdraft_limit), v_b.owed,
+            v_b.overdraft_limit, pgsaas.free_by_source(v_b), nullif(v_b.next_expiry_at, 'infinity'),
+            nullif(v_b.next_reset_at, 'infinity'), v_b.allowance, v_b.lifetime_earned,
+            v_b.not_spent - v_b.balance, v_b.is_frozen, v_b.seq;
     end if;
-    account_id := v_b.account_id;
-    balance := v_b.balance;
-    held := v_b.held;
-    available := greatest(0, v_b.balance - v_b.held + v_b.overdraft_limit);
-    owed := v_b.owed;
-    overdraft_limit := v_b.overdraft_limit;
-    by_source := pgsaas.free_by_source(v_b);
-    next_expiry_at := nullif(v_b.next_expiry_at, 'infinity');
-    next_reset_at := nullif(v_b.next_reset_at, 'infinity');
-    monthly_allowance := v_b.allowance;
-    lifetime_earned := v_b.lifetime_earned;
-    lifetime_spent := v_b.not_spent - v_b.balance;
-    is_frozen := v_b.is_frozen;
-    seq := v_b.seq;
-    return next;
 end $$;
 comment on function pgsaas.get_balance(uuid) is
     'The account''s balance now, what is due shown as done: balance = free (by_source) + held - '

@@ -136,6 +136,12 @@ begin
      where b.next_change_at > least(b.next_reset_at, gs.next_expiry, gs.next_pending, h.next_lapse)
         or (b.is_frozen and b.next_change_at > '-infinity')
     union all
+    select b.account_id, 'the head stops where a low balance is told',
+        format('head %s, floor %s', b.head_left, b.head_floor)
+      from b
+     where b.balance - b.held >= b.low_balance_at
+       and b.balance - b.held - (b.head_left - b.head_floor) < b.low_balance_at
+    union all
     select b.account_id, 'the head is the first to burn', format('head %s', b.head_grant_id)
       from b join firsts f using (account_id)
      where b.head_left > 0 and b.head_grant_id <> f.grant_id

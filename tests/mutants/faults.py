@@ -42,9 +42,9 @@ FAULTS = [
     Fault(
         "a charge does not look whether something is due",
         "sql/31_deductions.sql",
-        "and b.next_change_at > pgsaas.now() and b.next_change_at > b.last_at\n"
-        "       and (b.balance - b.held >= b.low_balance_at and",
-        "and (b.balance - b.held >= b.low_balance_at and",
+        "b.head_left - p_amount > b.head_floor\n"
+        "       and b.next_change_at > greatest(b.last_at, pgsaas.now())",
+        "b.head_left - p_amount > b.head_floor",
         GOLDEN,
     ),
     Fault(
@@ -107,8 +107,8 @@ FAULTS = [
     Fault(
         "a charge forgets archived keys",
         "sql/31_deductions.sql",
-        "b.archived_seq > 0, true, false",
-        "false, true, false",
+        "b.archived_seq = 0, true, false",
+        "true, true, false",
         ARCHIVE,
     ),
     Fault(

@@ -16,6 +16,7 @@ PARTS = "a charge is the sum of its parts"
 REFUNDS = "a charge is refunded at most once over"
 TIME = "account time is not behind the ledger"
 CHANGE = "next_change_at is not late"
+FLOOR = "the head stops where a low balance is told"
 HEAD = "the head is the first to burn"
 SOURCES = "free credits by source are what is free"
 ARCHIVE = "the archive ends where the checkpoint says"
@@ -63,6 +64,7 @@ CORRUPTIONS = [
     (HOLDS + "expires_at = created_at", {CHANGE}),
     (BALANCES + "burn_order = 'expiring_first'", {HEAD}),
     (OPEN + "priority = -1 where grant_id = 1", {HEAD}),
+    (BALANCES + "low_balance_at = balance - held", {FLOOR}),
     (BALANCES + "head_source = 'bonus'", {SOURCES}),
     (BALANCES + "other_free = '{}'", {SOURCES}),
     (BALANCES + "next_expiry_at = 'infinity'", {SOURCES}),

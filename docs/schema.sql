@@ -43,6 +43,7 @@ CREATE TABLE pgsaas.account_balances (
     overdraft_limit numeric DEFAULT 0 NOT NULL,
     low_balance_at numeric,
     allowance numeric DEFAULT 0 NOT NULL,
+    period_granted numeric DEFAULT 0 NOT NULL,
     rollover_limit numeric DEFAULT 0,
     lifetime_earned numeric DEFAULT 0 NOT NULL,
     not_spent numeric DEFAULT 0 NOT NULL,

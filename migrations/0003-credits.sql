@@ -30,6 +30,7 @@ create table if not exists pgsaas.account_balances (
     overdraft_limit numeric not null default 0,
     low_balance_at numeric,
     allowance numeric not null default 0,
+    period_granted numeric not null default 0,
     rollover_limit numeric default 0,
     lifetime_earned numeric not null default 0,
     not_spent numeric not null default 0,
@@ -54,6 +55,8 @@ comment on column pgsaas.account_balances.head_floor is
 comment on column pgsaas.account_balances.other_free is 'Free credits by source, the head''s not counted.';
 comment on column pgsaas.account_balances.not_spent is
     'Sum of all rows that are neither deduction, capture nor refund: lifetime spent = not_spent - balance.';
+comment on column pgsaas.account_balances.period_granted is
+    'The highest allowance of this period: a raise grants what is above it, so a circle grants nothing.';
 comment on column pgsaas.account_balances.archived_seq is
     'Rows up to this one have been archived; their keys are in archived_keys.';
 

@@ -282,6 +282,7 @@ begin
             end loop;
             v_left := least(v_free, settled.rollover_limit);
             settled.period_count := settled.period_count + 1;
+            settled.period_granted := settled.allowance;
             settled.next_reset_at := pgsaas.period_end(settled.period_anchor,
                 settled.period_count + 1);
             if v_free > v_left then

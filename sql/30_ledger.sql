@@ -152,42 +152,51 @@ comment on function pgsaas.append_row(pgsaas.account_balances, pgsaas.credit_tra
     "char", bytea, jsonb) is
     'Appends one row to the ledger of a locked, settled account. The caller stores the balance.';
 
--- Takes p_amount out of the open grants in burn order. Allocations are [[grant_id, amount], ...];
--- what the grants do not cover is the last part, grant 0, and becomes owed.
+-- Takes amounts, one after the other, out of the open grants in burn order. Allocations are
+-- [[grant_id, amount], ...]; what the grants do not cover is the last part, grant 0, and becomes
+-- owed. Grants and amounts are laid end to end on one line: between two edges credits go from one
+-- grant to one amount.
 create or replace function pgsaas.burn(
-    inout p_b pgsaas.account_balances, p_amount numeric, out p_allocations jsonb)
+    inout p_b pgsaas.account_balances, p_amounts numeric[], out p_allocations jsonb[])
 language plpgsql volatile
 as $$
 declare
-    v_taken numeric;
+    v_owed numeric;
 begin
     with grants as (
-        select g.grant_id, g.remaining, row_number() over () as n
+        select g.grant_id, row_number() over () as place,
+               sum(g.remaining) over (rows unbounded preceding) as edge
           from pgsaas.open_grants(p_b.account_id, p_b.burn_order) g),
+    edges as (
+        select g.edge, g.place, null::bigint as n from grants g
+        union all
+        select sum(a.amount) over (order by a.n), null, a.n
+          from unnest(p_amounts) with ordinality a (amount, n)),
+    stretches as (
+        select e.edge, e.edge - lag(e.edge, 1, 0.0) over (order by e.edge) as amount,
+               min(e.place) over (order by e.edge desc) as place,
+               min(e.n) over (order by e.edge desc) as n
+          from edges e),
     parts as (
-        select x.grant_id, x.n, least(x.remaining, p_amount - x.before) as amount
-          from (select g.*, coalesce(sum(g.remaining) over (order by g.n
-                       rows between unbounded preceding and 1 preceding), 0) as before
-                  from grants g) x
-         where x.before < p_amount),
+        select s.n, s.edge, coalesce(g.grant_id, 0) as grant_id, trim_scale(s.amount) as amount
+          from stretches s left join grants g using (place)
+         where s.amount > 0 and s.n is not null),
     taken as (
         update pgsaas.credit_grants g
-           set remaining = g.remaining - p.amount, is_open = g.remaining > p.amount
-          from parts p
-         where g.account_id = p_b.account_id and g.grant_id = p.grant_id)
-    select coalesce(jsonb_agg(jsonb_build_array(p.grant_id, p.amount) order by p.n), '[]'),
-           coalesce(sum(p.amount), 0)
-      into p_allocations, v_taken
-      from parts p;
-    if v_taken < p_amount then
-        p_allocations := p_allocations
-            || jsonb_build_array(jsonb_build_array(0, p_amount - v_taken));
-        p_b.owed := p_b.owed + p_amount - v_taken;
-    end if;
+           set remaining = g.remaining - t.amount, is_open = g.remaining > t.amount
+          from (select p.grant_id, sum(p.amount) as amount from parts p group by p.grant_id) t
+         where g.account_id = p_b.account_id and g.grant_id = t.grant_id),
+    allocations as (
+        select p.n, jsonb_agg(jsonb_build_array(p.grant_id, p.amount) order by p.edge) as parts,
+               sum(p.amount) filter (where p.grant_id = 0) as owed
+          from parts p group by p.n)
+    select array_agg(a.parts order by a.n), coalesce(sum(a.owed), 0) into p_allocations, v_owed
+      from allocations a;
+    p_b.owed := p_b.owed + v_owed;
 end $$;
-comment on function pgsaas.burn(pgsaas.account_balances, numeric) is
-    'Takes credits out of the open grants in burn order; what they do not cover is owed. Returns '
-    'where they came from.';
+comment on function pgsaas.burn(pgsaas.account_balances, numeric[]) is
+    'Takes amounts above 0 out of the open grants in burn order, the first amount first; what they '
+    'do not cover is owed. Returns for each where its credits came from.';
 
 -- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
 create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
@@ -341,7 +350,8 @@ begin
            balance = p_b.balance, head_left = p_b.head_left, head_floor = p_b.head_floor,
            held = p_b.held, owed = p_b.owed,
            overdraft_limit = p_b.overdraft_limit, low_balance_at = p_b.low_balance_at,
-           allowance = p_b.allowance, rollover_limit = p_b.rollover_limit,
+           allowance = p_b.allowance, period_granted = p_b.period_granted,
+           rollover_limit = p_b.rollover_limit,
            lifetime_earned = p_b.lifetime_earned, not_spent = p_b.not_spent,
                burn_order = p_b.burn_order,
            head_source = p_b.head_source, other_free = p_b.other_free

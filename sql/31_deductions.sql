@@ -14,87 +14,6 @@
 -- in the setting pgsaas.hot_accounts (alter database … set pgsaas.hot_accounts = 'id,id'). Nothing
 -- depends on that lock.
 
-create or replace function pgsaas.deduct_slow(
-    p_account_id uuid, p_amount numeric, p_job_id uuid, p_agent_id text, p_description text,
-    p_idempotency_key text, p_metadata jsonb, p_answer_conflicts boolean default false)
-returns table (success boolean, new_balance numeric, available numeric, error_code text,
-    error_message text, seq bigint, replayed boolean)
-language plpgsql volatile rows 1
-as $$
-#variable_conflict use_column
-declare
-    v_b pgsaas.account_balances := pgsaas.lock_account(p_account_id);
-    v_row pgsaas.credit_transactions;
-    v_burned record;
-begin
-    success := false;
-    replayed := false;
-    if v_b.account_id is null then
-        error_code := 'ACCOUNT_NOT_FOUND';
-        error_message := 'no such account';
-        return next;
-        return;
-    end if;
-    if p_idempotency_key is not null then
-        select * into v_row from pgsaas.credit_transactions t
-         where t.account_id = p_account_id and t.idempotency_key = p_idempotency_key
-             and t.key_scope = 'd';
-        if not found and v_b.archived_seq > 0 then
-            select k.seq, k.job_id, k.amount, k.balance_after, k.agent_id
-              into v_row.seq, v_row.job_id, v_row.amount, v_row.balance_after, v_row.agent_id
-              from pgsaas.archived_keys k
-             where k.account_id = p_account_id and k.idempotency_key = p_idempotency_key
-                 and k.key_scope = 'd';
-        end if;
-        if v_row.seq is not null then
-            available := pgsaas.available(pgsaas.project_account(v_b));
-            -- the row holds every argument of the request: no hash is needed to compare them
-            if v_row.amount = -p_amount and v_row.job_id is not distinct from p_job_id
-               and v_row.agent_id is not distinct from p_agent_id then
-                success := true;
-                replayed := true;
-                seq := v_row.seq;
-                new_balance := v_row.balance_after;
-            elsif p_answer_conflicts then
-                error_code := 'KEY_CONFLICT';
-                error_message := 'the idempotency key was used for another request';
-                new_balance := v_b.balance;
-            else
-                perform pgsaas.raise_key_conflict(p_idempotency_key);
-            end if;
-            return next;
-            return;
-        end if;
-    end if;
-    v_b := pgsaas.settle_account(v_b);
-    if v_b.is_frozen then
-        error_code := 'ACCOUNT_FROZEN';
-        error_message := 'the account is frozen';
-    elsif pgsaas.available(v_b) < p_amount then
-        error_code := 'INSUFFICIENT_CREDITS';
-        error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
-            trim_scale(pgsaas.available(v_b)));
-    else
-        success := true;
-        select * into v_burned from pgsaas.burn(v_b, p_amount);
-        v_b := v_burned.p_b;
-        v_row := pgsaas.allocated(pgsaas.new_row('deduction', -p_amount, v_b.last_at),
-            v_burned.p_allocations);
-        v_row.job_id := p_job_id;
-        v_row.agent_id := p_agent_id;
-        v_row.description := p_description;
-        v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'd', p_metadata => p_metadata);
-        seq := v_b.seq;
-    end if;
-    perform pgsaas.store_balance(v_b);
-    new_balance := v_b.balance;
-    available := pgsaas.available(v_b);
-    return next;
-end $$;
-comment on function pgsaas.deduct_slow(uuid, numeric, uuid, text, text, text, jsonb, boolean) is
-    'The slow half of deduct_credits: whatever the cached head cannot answer, replays included. A '
-    'key that was used for another request raises PT409, or is answered KEY_CONFLICT if so asked.';
-
 create or replace function pgsaas.wrong_item(
     p_amount numeric, p_key text, p_metadata jsonb, p_description text, p_agent_id text)
 returns text
@@ -109,6 +28,138 @@ exception when invalid_parameter_value then
 end $$;
 comment on function pgsaas.wrong_item(numeric, text, jsonb, text, text) is
     'What is wrong with the arguments of one item of a batch; null if nothing is.';
+
+create or replace function pgsaas.deduct_slow(
+    p_account_id uuid, p_amounts numeric[], p_job_ids uuid[], p_agent_ids text[],
+    p_descriptions text[], p_idempotency_keys text[], p_metadata jsonb[],
+    p_is_batch boolean default false)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean)
+language plpgsql volatile
+as $$
+#variable_conflict use_column
+#variable_conflict use_column
+declare
+    v_b pgsaas.account_balances := pgsaas.lock_account(p_account_id);
+    v_is_settled boolean := false;
+    v_item record;
+    v_row pgsaas.credit_transactions;
+    v_rows pgsaas.credit_transactions[] := '{}';
+    v_row_of_key integer[] := '{}';
+    v_burned record;
+begin
+    for v_item in
+        select i.*, dense_rank() over (order by i.key) as key_no
+          from unnest(p_amounts, p_job_ids, p_agent_ids, p_descriptions, p_idempotency_keys,
+                   p_metadata)
+               with ordinality i (amount, job_id, agent_id, description, key, metadata, ord)
+         order by i.ord
+    loop
+        success := false;
+        replayed := false;
+        error_code := null;
+        error_message := case when p_is_batch then pgsaas.wrong_item(v_item.amount, v_item.key,
+            v_item.metadata, v_item.description, v_item.agent_id) end;
+        seq := null;
+        v_row := null;
+        if v_item.key is not null and error_message is null then
+            v_row := v_rows[v_row_of_key[v_item.key_no]];
+            if v_row.seq is null then
+                select * into v_row from pgsaas.credit_transactions t
+                 where t.account_id = p_account_id and t.idempotency_key = v_item.key
+                   and t.key_scope = 'd';
+            end if;
+            if v_row.seq is null and v_b.archived_seq > 0 then
+                select k.seq, k.job_id, k.amount, k.balance_after, k.agent_id
+                  into v_row.seq, v_row.job_id, v_row.amount, v_row.balance_after, v_row.agent_id
+                  from pgsaas.archived_keys k
+                 where k.account_id = p_account_id and k.idempotency_key = v_item.key
+                   and k.key_scope = 'd';
+            end if;
+        end if;
+        if v_b.account_id is not null and error_message is null and v_row.seq is null
+           and not v_is_settled then
+            v_b := pgsaas.settle_account(v_b);
+            v_is_settled := true;
+        end if;
+        new_balance := v_b.balance;
+        available := pgsaas.available(case when v_is_settled then v_b
+            else pgsaas.project_account(v_b) end);
+        if error_message is not null then
+            error_code := 'INVALID_ARGUMENT';
+            new_balance := null;
+            available := null;
+        elsif v_b.account_id is null then
+            error_code := 'ACCOUNT_NOT_FOUND';
+            error_message := 'no such account';
+            available := null;
+        -- the row holds every argument of the request: no hash is needed to compare them
+        elsif v_row.amount = -v_item.amount and v_row.job_id is not distinct from v_item.job_id
+              and v_row.agent_id is not distinct from v_item.agent_id then
+            success := true;
+            replayed := true;
+            seq := v_row.seq;
+            new_balance := v_row.balance_after;
+        elsif v_row.seq is not null then
+            if not p_is_batch then
+                perform pgsaas.raise_key_conflict(v_item.key);
+            end if;
+            error_code := 'KEY_CONFLICT';
+            error_message := 'the idempotency key was used for another request';
+        elsif v_b.is_frozen then
+            error_code := 'ACCOUNT_FROZEN';
+            error_message := 'the account is frozen';
+        elsif available < v_item.amount then
+            error_code := 'INSUFFICIENT_CREDITS';
+            error_message := format('not enough credits: %s needed, %s available',
+                trim_scale(v_item.amount), trim_scale(available));
+        else
+            v_b.seq := v_b.seq + 1;
+            v_b.balance := v_b.balance - v_item.amount;
+            success := true;
+            seq := v_b.seq;
+            new_balance := v_b.balance;
+            available := pgsaas.available(v_b);
+            v_row.seq := seq;
+            v_row.balance_after := new_balance;
+            v_row.amount := -v_item.amount;
+            v_row.job_id := v_item.job_id;
+            v_row.agent_id := v_item.agent_id;
+            v_row.description := v_item.description;
+            v_row.idempotency_key := v_item.key;
+            v_row.metadata := nullif(v_item.metadata, '{}');
+            v_rows := v_rows || v_row;
+            v_row_of_key[v_item.key_no] := cardinality(v_rows);
+        end if;
+        return next;
+    end loop;
+    if cardinality(v_rows) > 0 then
+        select * into v_burned from pgsaas.burn(v_b, array(
+            select -r.amount from unnest(v_rows) with ordinality r order by r.ordinality));
+        v_b := v_burned.p_b;
+        insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
+            key_scope, transaction_type, amount, balance_after, agent_id, description,
+            idempotency_key, allocations, metadata)
+        select p_account_id, r.seq, v_b.last_at, n.grant_id, r.job_id,
+               case when r.idempotency_key is not null then 'd'::"char" end, 'deduction', r.amount,
+               r.balance_after, r.agent_id, r.description, r.idempotency_key, n.allocations,
+               r.metadata
+          from unnest(v_rows) with ordinality r
+          join unnest(v_burned.p_allocations) with ordinality a (parts, place)
+            on a.place = r.ordinality
+         cross join lateral pgsaas.allocated(null, a.parts) n
+         order by r.seq;
+    end if;
+    if v_is_settled then
+        perform pgsaas.store_balance(v_b);
+    end if;
+end $$;
+comment on function pgsaas.deduct_slow(uuid, numeric[], uuid[], text[], text[], text[], jsonb[],
+    boolean) is
+    'The slow half of deduct_credits and of its batch: whatever the cached head cannot answer, '
+    'replays included, for items of one account in their order. Wrong arguments and a key that was '
+    'used for another request are answered in a batch; else the former have been refused before '
+    'and the latter raises PT409.';
 
 create or replace function pgsaas.is_new_key(p_account_id uuid, p_key text) returns boolean
 language plpgsql volatile
@@ -139,11 +190,9 @@ begin
     -- and there each function or operator costs a look at its privileges. It may be wider than the
     -- rules; the calls below know them. A null amount never fits a head.
     if p_amount <= 0 or p_amount > 1000000000000 or scale(p_amount) > 6
-       or p_idempotency_key = ''
+       or p_idempotency_key = '' or p_metadata <> '{}'
        or greatest(octet_length(p_idempotency_key), octet_length(p_agent_id),
            octet_length(p_description)) > 255
-       -- an object is greater than or equal to the empty one, everything else is less
-       or p_metadata < '{}' or octet_length(p_metadata::text) > 16384
        or greatest(current_setting('request.jwt.claims', true),
            current_setting('pgsaas.actor', true),
            current_setting('pgsaas.hot_accounts', true)) <> '' then
@@ -163,7 +212,10 @@ begin
     returning b.seq, b.balance, b.balance - b.held + b.overdraft_limit, b.last_at,
         b.head_grant_id, b.archived_seq = 0, true, false
       into seq, new_balance, available, v_at, v_grant_id, v_is_new, success, replayed;
-    if v_is_new or not v_is_new and pgsaas.is_new_key(p_account_id, p_idempotency_key) then
+    if v_is_new is false then
+        v_is_new := pgsaas.is_new_key(p_account_id, p_idempotency_key);
+    end if;
+    if v_is_new then
         insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, job_id,
             key_scope, transaction_type, amount, balance_after, agent_id, description,
             idempotency_key, metadata)
@@ -184,8 +236,9 @@ begin
     else
         p_amount := pgsaas.check_amount(p_amount);
     end if;
-    return query select * from pgsaas.deduct_slow(p_account_id, p_amount, p_job_id, p_agent_id,
-        p_description, p_idempotency_key, p_metadata);
+    return query select * from pgsaas.deduct_slow(p_account_id, array[p_amount],
+        array[p_job_id], array[p_agent_id], array[p_description], array[p_idempotency_key],
+        array[p_metadata]);
 end $$;
 comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text, jsonb) is
     'Charges an account, in the caller''s transaction: refused (INSUFFICIENT_CREDITS) if less is '
@@ -277,7 +330,6 @@ comment on function pgsaas.deduct_fitting(uuid[], numeric[], uuid[], text[], tex
     'items are all in order, have new keys and fit the cached head with no alert due. Returns the '
     'numbers of the items that were charged, and their answers.';
 
--- An account that does not fit goes item by item.
 create or replace function pgsaas.deduct_credits_batch(
     p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[] default null,
         p_agent_ids text[] default null,
@@ -296,7 +348,6 @@ declare
     v_balances numeric[];
     v_availables numeric[];
     v_seqs bigint[];
-    v_item record;
 begin
     if v_n is null or v_n > 10000 or cardinality(p_amounts) is distinct from v_n
         or cardinality(p_job_ids) <> v_n
@@ -323,46 +374,36 @@ begin
              order by u.ord;
         return;
     end if;
-    for v_item in
-        select i.ord::integer as ord, i.account_id, i.amount, i.job_id, i.agent_id, i.description,
-            i.key, i.metadata,
-               d.ord is not null as is_done, d.balance, d.available, d.seq
-          from unnest(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
-              p_idempotency_keys, p_metadata)
-               with ordinality i (account_id, amount, job_id, agent_id, description, key, metadata,
-                   ord)
-          left join unnest(v_ords, v_balances, v_availables, v_seqs) d (ord, balance, available,
-              seq)
-            on d.ord = i.ord
-         order by i.ord
-    loop
-        item := v_item.ord;
-        success := v_item.is_done;
-        new_balance := v_item.balance;
-        available := v_item.available;
-        seq := v_item.seq;
-        error_code := null;
-        error_message := null;
-        replayed := false;
-        if not success then
-            error_message := pgsaas.wrong_item(v_item.amount, v_item.key, v_item.metadata,
-                v_item.description,
-                v_item.agent_id);
-            if error_message is not null then
-                error_code := 'INVALID_ARGUMENT';
-            else
-                select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq,
-                    d.replayed
-                  into success, new_balance, available, error_code, error_message, seq, replayed
-                  from pgsaas.deduct_slow(
-                      case when v_item.account_id <> all (v_denied) then v_item.account_id end,
-                          v_item.amount,
-                      v_item.job_id, v_item.agent_id, v_item.description, v_item.key,
-                      coalesce(v_item.metadata, '{}'), true) d;
-            end if;
-        end if;
-        return next;
-    end loop;
+    return query
+        with items as (
+            select i.*, i.ord::integer as item, d.ord is not null as is_done, d.balance,
+                   d.available, d.seq
+              from unnest(p_account_ids, p_amounts, p_job_ids, p_agent_ids, p_descriptions,
+                       p_idempotency_keys, p_metadata)
+                   with ordinality i (account_id, amount, job_id, agent_id, description, key,
+                       metadata, ord)
+              left join unnest(v_ords, v_balances, v_availables, v_seqs)
+                   d (ord, balance, available, seq) on d.ord = i.ord),
+        others as (
+            select case when i.account_id <> all (v_denied) then i.account_id end as account_id,
+                   array_agg(i.item order by i.ord) as items,
+                   array_agg(i.amount order by i.ord) as amounts,
+                   array_agg(i.job_id order by i.ord) as job_ids,
+                   array_agg(i.agent_id order by i.ord) as agent_ids,
+                   array_agg(i.description order by i.ord) as descriptions,
+                   array_agg(i.key order by i.ord) as keys,
+                   array_agg(i.metadata order by i.ord) as metadata
+              from items i where not i.is_done group by 1)
+        select i.item, true, i.balance, i.available, null, null, i.seq, false
+          from items i where i.is_done
+        union all
+        select d.item, d.success, d.new_balance, d.available, d.error_code, d.error_message,
+               d.seq, d.replayed
+          from others o
+         cross join lateral rows from (unnest(o.items), pgsaas.deduct_slow(o.account_id,
+                   o.amounts, o.job_ids, o.agent_ids, o.descriptions, o.keys, o.metadata, true))
+               d (item, success, new_balance, available, error_code, error_message, seq, replayed)
+         order by 1;
 end $$;
 comment on function pgsaas.deduct_credits_batch(uuid[], numeric[], uuid[], text[], text[], text[],
     jsonb[]) is

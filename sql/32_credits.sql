@@ -135,9 +135,9 @@ begin
             v_b := pgsaas.open_grant(v_b, 'bonus', p_amount, 'infinity');
             v_row.grant_id := v_b.grant_count;
         else
-            select * into v_burned from pgsaas.burn(v_b, -p_amount);
+            select * into v_burned from pgsaas.burn(v_b, array[-p_amount]);
             v_b := v_burned.p_b;
-            v_row := pgsaas.allocated(v_row, v_burned.p_allocations);
+            v_row := pgsaas.allocated(v_row, v_burned.p_allocations[1]);
         end if;
         v_row.description := p_reason;
         v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'j', v_hash, p_metadata);

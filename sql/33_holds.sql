@@ -77,7 +77,7 @@ begin
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;
-        select * into v_burned from pgsaas.burn(v_b, p_amount);
+        select * into v_burned from pgsaas.burn(v_b, array[p_amount]);
         v_b := v_burned.p_b;
         v_b.held := v_b.held + p_amount;
         v_b.hold_count := v_b.hold_count + 1;
@@ -88,7 +88,7 @@ begin
             allocations, job_id, agent_id, description, idempotency_key, request_hash, metadata)
         values (p_account_id, v_b.hold_count, v_b.last_at, v_b.last_at + v_ttl, p_amount,
             v_b.balance,
-            v_burned.p_allocations, p_job_id, p_agent_id, p_description, p_idempotency_key,
+            v_burned.p_allocations[1], p_job_id, p_agent_id, p_description, p_idempotency_key,
             case when p_idempotency_key is not null then v_hash end, nullif(p_metadata, '{}'));
     end if;
     perform pgsaas.store_balance(v_b);
@@ -239,9 +239,9 @@ begin
         v_b.held := v_b.held - v_hold.amount;
         select * into v_split from pgsaas.split_allocations(v_hold.allocations, captured);
         if v_excess > 0 then
-            select * into v_burned from pgsaas.burn(v_b, v_excess);
+            select * into v_burned from pgsaas.burn(v_b, array[v_excess]);
             v_b := v_burned.p_b;
-            v_split.p_taken := v_split.p_taken || v_burned.p_allocations;
+            v_split.p_taken := v_split.p_taken || v_burned.p_allocations[1];
         end if;
         v_row := pgsaas.allocated(pgsaas.new_row('capture', -captured, v_b.last_at, null,
             p_hold_id), v_split.p_taken);

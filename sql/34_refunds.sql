@@ -20,11 +20,12 @@ declare
     v_b pgsaas.account_balances;
     v_taken pgsaas.credit_transactions;
     v_row pgsaas.credit_transactions;
-    v_taken_at timestamptz;
+    v_hold pgsaas.credit_holds;
     v_hash bytea;
     v_before numeric;
     v_amount numeric;
     v_parts jsonb;
+    v_split record;
 begin
     if p_amount is not null then
         p_amount := pgsaas.check_amount(p_amount);
@@ -78,12 +79,15 @@ begin
         v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'r', v_hash, p_metadata);
         seq := v_b.seq;
         new_balance := v_b.balance;
-        -- what a hold captured was taken when it was held
-        select coalesce((select h.created_at from pgsaas.credit_holds h
-                          where h.account_id = p_account_id and h.hold_id = v_taken.hold_id),
-                              v_taken.created_at)
-          into v_taken_at;
-        v_b := pgsaas.settle_account(v_b, v_parts, null, v_taken_at);
+        -- what was held was taken when it was held; what a capture took beyond that burned last
+        select * into v_hold from pgsaas.credit_holds h
+         where h.account_id = p_account_id and h.hold_id = v_taken.hold_id;
+        select * into v_split from pgsaas.split_allocations(v_parts,
+            greatest(0, -v_taken.amount - coalesce(v_hold.amount, 0) - v_before));
+        v_b := pgsaas.settle_account(v_b, nullif(v_split.p_taken, '[]'), null,
+            v_taken.created_at);
+        v_b := pgsaas.settle_account(v_b, nullif(v_split.p_rest, '[]'), null,
+            v_hold.created_at);
     end if;
     perform pgsaas.store_balance(v_b);
     new_balance := coalesce(new_balance, v_b.balance);
@@ -139,9 +143,9 @@ begin
         end if;
         p_row.allocations := null;
         if v_taken > 0 then
-            select * into v_burned from pgsaas.burn(p_b, v_taken);
+            select * into v_burned from pgsaas.burn(p_b, array[v_taken]);
             p_b := v_burned.p_b;
-            p_row.allocations := v_burned.p_allocations;
+            p_row.allocations := v_burned.p_allocations[1];
         end if;
         p_row.grant_id := v_part.grant_id;
         p_row.amount := -(v_part.own + v_taken);

@@ -46,13 +46,7 @@ declare
     v_hash bytea;
     v_bought_before timestamptz;
     v_movable numeric;
-    v_todo numeric := p_amount;
-    v_take numeric;
-    v_pays numeric;
-    v_grant pgsaas.credit_grants;
-    v_child pgsaas.credit_grants;
-    v_out jsonb := jsonb_build_array();
-    v_in jsonb := jsonb_build_array();
+    v_moved record;
     v_row pgsaas.credit_transactions;
 begin
     p_amount := pgsaas.check_amount(p_amount);
@@ -114,38 +108,53 @@ begin
             trim_scale(v_movable));
     else
         success := true;
-        for v_grant in
-            select * from pgsaas.open_grants(p_from, v_from.burn_order) g
+        with grants as (
+            select g, row_number() over () as place,
+                   least(g.remaining, g.amount - g.revoked - g.moved - g.expired) as movable
+              from pgsaas.open_grants(p_from, v_from.burn_order) g
              where g.source = 'bonus' or (g.source = 'purchase'
-                 and g.acquired_at <= v_bought_before)
-        loop
-            exit when v_todo = 0;
-            v_take := least(v_todo, v_grant.remaining,
-                v_grant.amount - v_grant.revoked - v_grant.moved - v_grant.expired);
-            continue when v_take = 0;
-            v_todo := v_todo - v_take;
+                 and g.acquired_at <= v_bought_before)),
+        parts as (
+            select x.g, row_number() over (order by x.place) as n,
+                   least(x.movable, p_amount - x.before) as amount,
+                   -- what the receiver owes is paid first
+                   greatest(0, least(x.movable, p_amount - x.before, v_to.owed - x.before)) as pays
+              from (select m.*, coalesce(sum(m.movable) over (order by m.place
+                           rows between unbounded preceding and 1 preceding), 0) as before
+                      from grants m where m.movable > 0) x
+             where x.before < p_amount),
+        taken as (
             update pgsaas.credit_grants g
-               set remaining = g.remaining - v_take, is_open = g.remaining > v_take,
-                   moved = g.moved + v_take
-             where g.account_id = p_from and g.grant_id = v_grant.grant_id;
-            v_pays := least(v_take, v_to.owed);
-            v_to.owed := v_to.owed - v_pays;
-            v_child := pgsaas.new_grant(v_to, v_grant.source, v_take, v_take - v_pays, v_to.last_at,
-                v_grant.expires_at, v_grant.priority);
-            v_child.acquired_at := v_grant.acquired_at;
-            v_child.root_account_id := coalesce(v_grant.root_account_id, p_from);
-            v_child.root_grant_id := coalesce(v_grant.root_grant_id, v_grant.grant_id);
-            v_to.grant_count := v_child.grant_id;
-            perform pgsaas.store_grant(v_child);
-            v_out := v_out || jsonb_build_array(jsonb_build_array(v_grant.grant_id, v_take));
-            v_in := v_in || jsonb_build_array(jsonb_build_array(v_child.grant_id, v_take));
-        end loop;
-        v_row := pgsaas.allocated(pgsaas.new_row('transfer_out', -p_amount, v_from.last_at), v_out);
+               set remaining = g.remaining - p.amount, is_open = g.remaining > p.amount,
+                   moved = g.moved + p.amount
+              from parts p
+             where g.account_id = p_from and g.grant_id = (p.g).grant_id),
+        given as (
+            insert into pgsaas.credit_grants (account_id, grant_id, effective_at, expires_at,
+                acquired_at, root_account_id, root_grant_id, is_open, priority, source_rank,
+                amount, remaining, paid, source)
+            select p_to, v_to.grant_count + p.n, v_to.last_at, (p.g).expires_at,
+                   (p.g).acquired_at, coalesce((p.g).root_account_id, p_from),
+                   coalesce((p.g).root_grant_id, (p.g).grant_id), p.amount > p.pays,
+                   (p.g).priority, (p.g).source_rank, p.amount, p.amount - p.pays, p.pays,
+                   (p.g).source
+              from parts p)
+        select count(*) as n, sum(p.pays) as pays,
+               jsonb_agg(jsonb_build_array((p.g).grant_id, trim_scale(p.amount)) order by p.n)
+                   as taken,
+               jsonb_agg(jsonb_build_array(v_to.grant_count + p.n, trim_scale(p.amount))
+                   order by p.n) as given
+          into v_moved from parts p;
+        v_to.grant_count := v_to.grant_count + v_moved.n;
+        v_to.owed := v_to.owed - v_moved.pays;
+        v_row := pgsaas.allocated(pgsaas.new_row('transfer_out', -p_amount, v_from.last_at),
+            v_moved.taken);
         v_row.description := p_description;
         v_from := pgsaas.append_row(v_from, v_row, p_idempotency_key, 't', v_hash,
             coalesce(p_metadata, '{}') || jsonb_build_object('to_account_id', p_to));
         seq := v_from.seq;
-        v_row := pgsaas.allocated(pgsaas.new_row('transfer_in', p_amount, v_to.last_at), v_in);
+        v_row := pgsaas.allocated(pgsaas.new_row('transfer_in', p_amount, v_to.last_at),
+            v_moved.given);
         v_row.description := p_description;
         v_to := pgsaas.append_row(v_to, v_row, p_metadata => coalesce(p_metadata, '{}')
             || jsonb_build_object('from_account_id', p_from, 'from_seq', seq));

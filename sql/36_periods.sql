@@ -20,6 +20,7 @@ begin
         raise exception 'the account has a period already' using errcode = 'PT409';
     end if;
     v_b.allowance := p_allowance;
+    v_b.period_granted := p_allowance;
     v_b.rollover_limit := p_rollover_limit;
     v_b.period_anchor := coalesce(p_anchor, v_b.last_at);
     v_b.period_count := 0;
@@ -46,7 +47,7 @@ language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
-    v_more numeric := p_allowance - v_b.allowance;
+    v_more numeric := p_allowance - v_b.period_granted;
 begin
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
@@ -56,6 +57,7 @@ begin
     v_b.allowance := p_allowance;
     v_b.rollover_limit := p_rollover_limit;
     if v_more > 0 then
+        v_b.period_granted := p_allowance;
         v_b := pgsaas.open_grant(v_b, 'allowance', v_more, v_b.next_reset_at);
         v_b := pgsaas.append_row(v_b, pgsaas.new_row('grant', v_more, v_b.last_at,
             v_b.grant_count));
@@ -64,5 +66,5 @@ begin
 end $$;
 comment on function pgsaas.change_allowance(uuid, numeric, numeric) is
     'Changes the monthly allowance and the rollover limit from the next period on; what a higher '
-    'allowance adds is granted now, until the end of this period, a lower one takes nothing. PT404 '
-    'for no account, PT409 without a period.';
+    'allowance adds to the highest of this period is granted now, until its end; a lower one takes '
+    'nothing. PT404 for no account, PT409 without a period.';

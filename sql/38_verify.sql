@@ -22,13 +22,13 @@ begin
     g as materialized (
         select o.account_id, o.grant_id, o.is_open, o.is_pending, o.priority, o.source,
             o.expires_at, o.effective_at,
-               o.amount, o.revoked, o.moved,
+               o.amount, o.revoked, o.unrecovered, o.moved, o.root_grant_id,
                case when o.grant_id = b.head_grant_id then b.head_left else o.remaining end
                    as remaining
           from pgsaas.credit_grants o join b using (account_id)),
     gs as (
         select g.account_id, coalesce(sum(g.remaining) filter (where not g.is_pending), 0) as free,
-               max(g.grant_id) as last_id,
+               max(g.grant_id) as last_id, count(*) as n,
                bool_or(g.is_open and g.is_pending or (not g.is_open and not g.is_pending
                    and g.remaining > 0)
                    or (g.is_pending and g.remaining <> g.amount - g.revoked)) as is_odd,
@@ -51,6 +51,13 @@ begin
                    'allowance'],
                    case when g.source in ('referral', 'transfer') then 'bonus'
                        else g.source end), g.expires_at, g.grant_id),
+    elsewhere as (    -- what is left of a grant where transfers took it
+        select o.root_account_id as account_id, o.root_grant_id as grant_id,
+               sum(o.amount - o.moved) as amount
+          from pgsaas.credit_grants o
+         where o.root_grant_id is not null
+           and (p_account_id is null or o.root_account_id = p_account_id)
+         group by 1, 2),
     h as (
         select o.account_id, coalesce(sum(o.amount) filter (where o.state = 'open'), 0) as held,
             max(o.hold_id) as last_id,
@@ -94,14 +101,46 @@ begin
     union all
     select b.account_id, 'grants are open, pending or spent',
            format('last grant %s, counted %s', gs.last_id, b.grant_count)
-      from b join gs using (account_id)
-     where gs.is_odd or gs.last_id <> b.grant_count
+      from b left join gs using (account_id)
+     where gs.is_odd or coalesce(gs.last_id, 0) <> b.grant_count
+        or coalesce(gs.n, 0) <> b.grant_count
     union all
     select b.account_id, 'nothing is negative, and free and owed never coexist',
            format('head %s, held %s, owed %s, free %s', b.head_left, b.held, b.owed, gs.free)
       from b left join gs using (account_id)
-     where b.head_left < 0 or b.held < 0 or b.owed < 0 or b.overdraft_limit < 0 or (b.owed > 0
-         and gs.free > 0)
+     where b.head_left < 0 or b.held < 0 or b.owed < 0 or (b.owed > 0 and gs.free > 0)
+        or b.overdraft_limit not between 0 and 1000000000000
+    union all
+    select t.account_id, 'amounts have at most 6 decimals', format('seq %s, amount %s', t.seq,
+        t.amount)
+      from t where (scale(t.amount) <= 6 and abs(t.amount) < 'infinity') is not true
+    union all
+    select n.account_id, 'parts come from grants of the account', format('%s, grant %s', n.place,
+        n.grant_id)
+      from (select t.account_id, 'seq ' || t.seq as place, t.grant_id, 1::numeric as amount from t
+             where t.grant_id is not null
+            union all
+            select t.account_id, 'seq ' || t.seq, (x ->> 0)::bigint, (x ->> 1)::numeric
+              from t, jsonb_array_elements(t.allocations) x
+            union all
+            select o.account_id, 'hold ' || o.hold_id, (x ->> 0)::bigint, (x ->> 1)::numeric
+              from pgsaas.credit_holds o join b using (account_id),
+                   jsonb_array_elements(o.allocations) x) n
+      join b using (account_id)
+     where n.grant_id not between 0 and b.grant_count or (n.amount > 0) is not true
+    union all
+    select g.account_id, 'what was transferred is where it went',
+           format('grant %s, moved %s, elsewhere %s', g.grant_id, g.moved, e.amount)
+      from g left join elsewhere e using (account_id, grant_id)
+     where g.root_grant_id is null and g.moved <> coalesce(e.amount, 0)
+    union all
+    select g.account_id, 'what was revoked is on the grant',
+           format('grant %s, revoked %s, of that unrecovered %s, rows %s', g.grant_id, g.revoked,
+               g.unrecovered, r.amount)
+      from g join (select t.account_id, t.grant_id, sum(t.amount) as amount from t
+                    where t.transaction_type = 'revoke' group by 1, 2) r
+        using (account_id, grant_id)
+     where g.revoked < g.unrecovered - r.amount
     union all
     select b.account_id, 'held is the sum of open holds', format('held %s, holds %s', b.held,
         coalesce(h.held, 0))

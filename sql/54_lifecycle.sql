@@ -230,6 +230,7 @@ begin
     on conflict do nothing;
     v_b.is_frozen := true;
     v_b.allowance := 0;
+    v_b.period_granted := 0;
     v_b.next_reset_at := 'infinity';
     v_b.period_anchor := null;
     v_b.low_balance_at := null;

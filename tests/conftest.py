@@ -14,7 +14,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
@@ -23,7 +22,6 @@ from psycopg import sql
 
 from pgsaas import install
 from pgsaas.embedded import Server
-from pgsaas.resources import Resources
 
 Conn: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
@@ -102,19 +100,13 @@ def temporary_database(server: Server, template: str = "template0") -> Iterator[
         drop_database(database)
 
 
-def planted() -> Resources | None:
-    """The SQL with a fault in it that `make mutants` wants tested, if it does."""
-    folder = os.environ.get("PGSAAS_MUTANT")
-    return Resources(Path(folder)) if folder else None
-
-
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """This worker's server, with pgsaas installed in the template database, in test mode."""
     with Server() as running:
         with psycopg.connect(running.url(), autocommit=True) as conn:
             conn.execute(f"create database {TEMPLATE}")
-        install.migrate(running.url(TEMPLATE), resources=planted(), test_mode=True)
+        install.migrate(running.url(TEMPLATE), test_mode=True)
         yield running
 
 

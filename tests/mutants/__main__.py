@@ -17,16 +17,12 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
 
 
-def run_tests(tests: list[str], folder: Path | None = None) -> tuple[bool, str]:
-    """Whether the tests pass; and pytest's closing line."""
-    environment = dict(os.environ)
-    environment.pop("PGSAAS_MUTANT", None)
-    if folder:
-        environment["PGSAAS_MUTANT"] = str(folder)
+def run_tests(tests: list[str], folder: Path = ROOT) -> tuple[bool, str]:
+    """Whether the tests of this copy of the project pass; and pytest's closing line."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
-        cwd=ROOT,
-        env=environment,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
@@ -36,9 +32,12 @@ def run_tests(tests: list[str], folder: Path | None = None) -> tuple[bool, str]:
 
 
 def plant(fault: Fault, folder: Path) -> None:
-    """A copy of sql/ and migrations/ with the fault in it."""
-    for name in ("sql", "migrations"):
-        shutil.copytree(ROOT / name, folder / name)
+    """A copy of the project with the fault in it."""
+    for path in ROOT.iterdir():
+        if path.is_dir() and path.name not in {".venv", ".git"}:
+            shutil.copytree(path, folder / path.name)
+        elif path.is_file() and path.name != ".git":
+            shutil.copy(path, folder)
     path = folder / fault.file
     text = path.read_text()
     if text.count(fault.old) != 1:
@@ -55,7 +54,7 @@ def try_fault(fault: Fault) -> str | None:
     if passed:
         return "unnoticed"
     if not re.search(r"\d+ failed", closing) or re.search(r"\d+ error", closing):
-        return f"the faulty SQL does not load, or the test does not run: {closing}"
+        return f"the faulty project does not start, or the test does not run: {closing}"
     return None
 
 

@@ -70,7 +70,8 @@ class Row:
     balance_after: Decimal
     at: datetime
     parts: list[Part] = field(default_factory=list)
-    taken_at: datetime = FOREVER
+    held: Decimal = ZERO  # of a capture: what had been taken before, at held_at
+    held_at: datetime = FOREVER
     refunded: Decimal = ZERO
 
 
@@ -103,6 +104,7 @@ class Account:
         self.grants: list[Grant] = []
         self.holds: list[Hold] = []
         self.owed = self.overdraft_limit = self.allowance = ZERO
+        self.highest = ZERO  # allowance of this period
         self.rollover_limit: Decimal | None = ZERO
         self.anchor: datetime | None = None
         self.periods = 0
@@ -251,6 +253,7 @@ class Account:
                 grant.free = ZERO
         rolled = free if self.rollover_limit is None else min(free, self.rollover_limit)
         self.periods += 1
+        self.highest = self.allowance
         if rolled:
             self.new_grant("rollover", rolled, at, self.period_end)
         if free > rolled:

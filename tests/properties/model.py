@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from tests.properties.account import FOREVER, ZERO, Account, Grant, Hold, Row, cut, total
+from tests.properties.account import FOREVER, ZERO, Account, Grant, Hold, Part, Row, cut, total
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -43,13 +43,14 @@ class Ledger(Account):
     def start_period(
         self, at: datetime, allowance: Decimal, rollover_limit: Decimal | None
     ) -> Answer:
-        self.anchor, self.periods, self.allowance = at, 0, ZERO
+        self.anchor, self.periods, self.highest = at, 0, ZERO
         return self.change_allowance(at, allowance, rollover_limit)
 
     def change_allowance(
         self, at: datetime, allowance: Decimal, rollover_limit: Decimal | None
     ) -> Answer:
-        self.allow(allowance - self.allowance, at)
+        self.allow(allowance - self.highest, at)
+        self.highest = max(self.highest, allowance)
         self.allowance, self.rollover_limit = allowance, rollover_limit
         return {}
 
@@ -58,7 +59,7 @@ class Ledger(Account):
             return self.refuse("ACCOUNT_FROZEN")
         if self.available < amount:
             return self.refuse("INSUFFICIENT_CREDITS")
-        row = self.write("deduction", -amount, at, parts=self.burn(amount), taken_at=at)
+        row = self.write("deduction", -amount, at, parts=self.burn(amount))
         return self.done(row)
 
     def add_credits(
@@ -127,7 +128,8 @@ class Ledger(Account):
                 excess = self.available
         hold.is_open = False
         parts += self.burn(excess)
-        row = self.write("capture", -total(parts), at, parts=parts, taken_at=hold.made_at)
+        held = {"held": hold.amount, "held_at": hold.made_at}
+        row = self.write("capture", -total(parts), at, parts=parts, **held)
         self.give_back(rest, at)
         return self.done(row, captured=total(parts))
 
@@ -142,7 +144,15 @@ class Ledger(Account):
         _, unrefunded = cut(reversed(taken.parts), taken.refunded)
         taken.refunded += amount
         row = self.write("refund", amount, at)
-        todo = cut(unrefunded, amount)[0]
+        beyond = max(ZERO, total(unrefunded) - taken.held)
+        lately, before = cut(cut(unrefunded, amount)[0], beyond)
+        self.refund_parts(lately, taken.at, at)
+        self.refund_parts(before, taken.held_at, at)
+        return self.done(row)
+
+    def refund_parts(self, parts: list[Part], taken_at: datetime, at: datetime) -> None:
+        """Return what was taken at a time; what has expired lives as long as it would have."""
+        todo = list(parts)
         for grant, part in todo:
             if not grant:
                 todo += self.payers(self.pay_owed(part))
@@ -151,14 +161,12 @@ class Ledger(Account):
             if grant.expires_at > at:
                 grant.free += part
                 continue
-            since = max(taken.taken_at, grant.effective_at)
-            time_left = max(timedelta(0), grant.expires_at - since)
+            time_left = max(timedelta(0), grant.expires_at - max(taken_at, grant.effective_at))
             until = min(at + time_left, self.period_end)
             if part and until <= at:
                 self.write("expiry", -part, at)
             elif part:
                 self.new_grant("refund", part, at, until)
-        return self.done(row)
 
     def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
         grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None

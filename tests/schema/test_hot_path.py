@@ -124,7 +124,7 @@ def test_a_charge_finds_its_balance_by_the_index(db: Database) -> None:
     assert plans.count("Index Scan using account_balances_pkey") == 8
     assert plans.count("Conflict Arbiter Indexes: credit_transactions_key_idx") == 8
     assert "Seq Scan" not in plans
-    assert "deduct_slow" not in plans.replace("pgsaas.deduct_slow(p_account_id, p_amount", "")
+    assert "deduct_slow" not in plans.replace("pgsaas.deduct_slow(p_account_id, array", "")
 
 
 def test_a_batch_finds_keys_by_the_whole_key_whatever_the_statistics_say(db: Database) -> None:

@@ -33,7 +33,7 @@ def test_one_item_is_answered_as_one_call_would_be(ledger: Ledger) -> None:
     assert answer == ledger.done("deduct_credits", two, 3)
 
 
-@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("slow", [False, True])
 def test_a_batch_may_have_10000_items_and_no_more(ledger: Ledger, slow: bool) -> None:
     account = ledger.account(10_001)
     if slow:

@@ -290,3 +290,16 @@ def test_a_period_of_no_allowance_leaves_no_row(ledger: Ledger) -> None:
     touch(ledger, account)
     assert ledger.rows(account) == []
     assert ledger.balance(account)["next_reset_at"] == day("2026-07-10 12:00")
+
+
+def test_an_allowance_that_goes_up_and_down_is_granted_once_a_period(ledger: Ledger) -> None:
+    account = ledger.on_plan(100)
+    for allowance, balance in ((200, 200), (100, 200), (200, 200), (50, 200), (300, 300)):
+        ledger.conn.execute("select pgsaas.change_allowance(%s, %s)", [account, allowance])
+        assert ledger.balance(account)["balance"] == balance
+    ledger.conn.execute("select pgsaas.change_allowance(%s, 100)", [account])
+    ledger.at(day("2026-04-10 12:00"))
+    assert ledger.balance(account)["balance"] == 100
+    ledger.conn.execute("select pgsaas.change_allowance(%s, 150)", [account])
+    assert ledger.moves(account, 3) == [("expiry", -300), ("grant", 100), ("grant", 50)]
+    assert ledger.violations() == []

@@ -10,6 +10,10 @@ SUM = "balance is the sum of the ledger"
 EQUATION = "balance is free + held - owed"
 GRANTS = "grants are open, pending or spent"
 SIGNS = "nothing is negative, and free and owed never coexist"
+EXACT = "amounts have at most 6 decimals"
+NAMED = "parts come from grants of the account"
+MOVED = "what was transferred is where it went"
+REVOKED = "what was revoked is on the grant"
 HELD = "held is the sum of open holds"
 ROWS = "row follows row"
 PARTS = "a charge is the sum of its parts"
@@ -39,6 +43,13 @@ CORRUPTIONS = [
     (OPEN + "remaining = remaining - 1 where grant_id = 1", {EQUATION, SOURCES}),
     (BALANCES + "grant_count = grant_count + 1", {GRANTS}),
     (BALANCES + "overdraft_limit = -1", {SIGNS}),
+    (BALANCES + "overdraft_limit = 'NaN'", {SIGNS}),
+    (TRANSACTIONS + "amount = amount + 0.0000000 where seq = 7", {EXACT}),
+    (TRANSACTIONS + "grant_id = 9 where seq = 3", {NAMED}),
+    (TRANSACTIONS + "allocations = '[[1, 66], [2, -1]]' where seq = 7", {NAMED}),
+    (HOLDS + "allocations = '[[9, 30]]'", {NAMED}),
+    (OPEN + "moved = 1 where grant_id = 4", {MOVED}),
+    (OPEN + "revoked = 0 where grant_id = 5", {REVOKED}),
     (BALANCES + "held = -5, balance = balance - 35, not_spent = not_spent - 35", {SUM, HELD,
                                                                                  SIGNS}),
     (BALANCES + "hold_count = hold_count + 1", {HELD}),
@@ -81,6 +92,8 @@ def rich(ledger: Ledger) -> UUID:
     ledger.done("refund_credits", account, 5, 20)
     ledger.done("deduct_credits", account, 65)
     ledger.done("add_credits", account, 300, p_source="purchase")
+    ledger.done("add_credits", account, 7)
+    ledger.done("revoke_grant", account, 5)
     ledger.done("hold_credits", account, 30)
     return account
 

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+from tests.sql.ledger import Ledger, day
+
+
+def test_what_a_capture_took_beyond_its_hold_was_taken_when_it_captured(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 20:00"))
+    ledger.done("hold_credits", account, 60, "6 hours")  # at 12:00, when 8 hours were left
+    ledger.at(day("2026-03-10 17:00"))
+    ledger.done("capture_hold", account, 1, 80)  # 20 of them when 3 hours were left
+    ledger.at(day("2026-03-10 21:00"))
+    for amount in (10, 20, 50):
+        ledger.done("refund_credits", account, 2, amount)
+    found = ledger.query(
+        "select source, remaining, expires_at from pgsaas.open_credit_grants"
+        " where account_id = %s order by grant_id",
+        account,
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("refund", Decimal(10), day("2026-03-11 00:00")),
+        ("refund", Decimal(10), day("2026-03-11 00:00")),
+        ("refund", Decimal(10), day("2026-03-11 05:00")),
+        ("refund", Decimal(50), day("2026-03-11 05:00")),
+    ]
+    assert ledger.violations() == []
+
+
+def test_a_refund_of_half_a_hold_is_of_the_hold(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 20:00"))
+    ledger.done("hold_credits", account, 60, "6 hours")
+    ledger.at(day("2026-03-10 17:00"))
+    ledger.done("capture_hold", account, 1, 30)
+    ledger.at(day("2026-03-10 21:00"))
+    ledger.done("refund_credits", account, 2)
+    row = ledger.call("get_balance", account)
+    assert (row["balance"], row["next_expiry_at"]) == (30, day("2026-03-11 05:00"))

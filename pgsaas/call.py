@@ -6,7 +6,7 @@ The caller owns the transaction: nothing here commits or rolls back.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -55,6 +55,18 @@ def call_as(
     try:
         with conn.cursor(row_factory=row_factory) as cursor:
             return cursor.execute(statement, values).fetchall()
+    except psycopg.Error as error:
+        raise errors.from_database(error) or error from error
+
+
+def stream(
+    conn: psycopg.Connection[Any], function: str, /, **arguments: Any
+) -> Iterator[dict[str, Any]]:
+    """Like call(), but the rows come one by one and are never all in memory."""
+    statement, values = _statement(function, arguments)
+    try:
+        with conn.cursor(row_factory=rows.dict_row) as cursor:
+            yield from cursor.stream(statement, values)
     except psycopg.Error as error:
         raise errors.from_database(error) or error from error
 

@@ -18,6 +18,7 @@ from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.output import Output, shared_options
+from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
 from pgsaas.cli.verify import verify
 from pgsaas.errors import PgsaasError, one_line
@@ -34,6 +35,7 @@ COMMANDS: list[click.Command] = [
     expose,
     accounts,
     credits,
+    settings,
     clock,
     uninstall,
 ]

@@ -8,13 +8,14 @@ from uuid import UUID
 
 import click
 
-from pgsaas.call import call, read
+from pgsaas.call import call, read, stream
 from pgsaas.cli import arguments
 from pgsaas.cli.arguments import given
 from pgsaas.cli.members import members
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.session import find_account, open_ledger
 from pgsaas.cli.table import as_json
+from pgsaas.cli.terms import set_terms
 from pgsaas.install.session import Session
 
 LISTED = ("account_id", "kind", "external_id", "email", "name", "state", "available")
@@ -37,7 +38,7 @@ BALANCE = (
 @click.group()
 @shared_options
 def accounts() -> None:
-    """List, show, create, freeze, export and erase accounts.
+    """List, show, create, change, freeze, export and erase accounts.
 
     ACCOUNT is an account id, the external id of a user, or realm:external-id, where the realm
     is the attached table, such as public.users:42.
@@ -187,8 +188,9 @@ def _change(
 def export(output: Output, account: str) -> None:
     """Print all that is kept about an account, as JSON lines."""
     with open_ledger(output) as conn:
-        for line in call(conn, "export_account", account_id=find_account(conn, account)):
+        for line in stream(conn, "export_account", account_id=find_account(conn, account)):
             click.echo(as_json(line))
 
 
+accounts.add_command(set_terms)
 accounts.add_command(members)

@@ -23,6 +23,17 @@ def to_amount(
         raise click.BadParameter(f"{text!r} is no amount, such as 12.5") from None
 
 
+#: How a command says that there is no value.
+NONE = "none"
+
+
+def to_amount_or_none(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> Decimal | str | None:
+    """Credits, or the word none."""
+    return NONE if text == NONE else to_amount(context, parameter, text)
+
+
 def to_moment(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> datetime | None:

@@ -38,3 +38,13 @@ def test_a_refund_of_half_a_hold_is_of_the_hold(ledger: Ledger) -> None:
     ledger.done("refund_credits", account, 2)
     row = ledger.call("get_balance", account)
     assert (row["balance"], row["next_expiry_at"]) == (30, day("2026-03-11 05:00"))
+
+
+def test_the_part_that_burned_last_comes_back_first(ledger: Ledger) -> None:
+    account = ledger.account(10)
+    ledger.done("add_credits", account, 10, p_expires_at=day("2026-05-01"))
+    ledger.done("deduct_credits", account, 15)
+    ledger.done("refund_credits", account, 3, 5)
+    assert ledger.grants(account) == [("bonus", 10)]
+    ledger.done("refund_credits", account, 3, 4)
+    assert ledger.grants(account) == [("purchase", 4), ("bonus", 10)]

@@ -141,3 +141,14 @@ def test_credits_expire_at_the_receivers_as_they_would_have(free: Ledger) -> Non
     assert left(free, one, two) == [0, 0]
     free.done("set_burn_order", two, "expiring_first")
     assert free.violations() == []
+
+
+def test_what_has_expired_by_the_receivers_time_does_not_move(free: Ledger) -> None:
+    one, two = free.account(), free.account()
+    free.done("add_credits", one, 10, p_expires_at=day("2026-03-12"))
+    free.at(day("2026-03-13"))
+    free.done("add_credits", two, 1)
+    free.at(START)
+    assert code(free.call("transfer_credits", one, two, 10)) == "INSUFFICIENT_CREDITS"
+    assert free.rows(one, 1) == [("expiry", -10, day("2026-03-12"))]
+    assert free.violations() == []

@@ -30,7 +30,7 @@ APPLICATION = "bench_application"  # a login role that has been granted pgsaas_a
 FRESH = "bench_fresh"
 # No checkpoint and no vacuum falls into a round by chance; durability is the server's own.
 SETTINGS = {
-    "shared_buffers": "512MB",
+    "shared_buffers": "4GB",
     "max_wal_size": "16GB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
@@ -45,7 +45,7 @@ class Effort:
     seconds: float = 4
     calls: int = 20_000
     grown: int = 10_000_000
-    stored: int = 200_000
+    stored: int = 1_000_000
 
     def with_rounds(self, rounds: int) -> Effort:
         """The same with another number of rounds."""

@@ -30,6 +30,21 @@ $$;
 comment on function pgsaas.share_organization(uuid, uuid) is
     'Whether two accounts are the same organization, or members of one, or one of each.';
 
+-- Of what was revoked and came back by a refund nothing moves: nobody could follow it.
+create or replace function pgsaas.movable_grants(
+    p_account_id uuid, p_burn_order text, p_bought_before timestamptz)
+returns table (moving pgsaas.credit_grants, movable numeric)
+language sql stable
+as $$
+    select g, least(g.remaining, g.amount - g.revoked - g.moved - g.expired)
+      from pgsaas.open_grants(p_account_id, p_burn_order) g
+     where (g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= p_bought_before))
+       and g.amount > g.revoked + g.moved + g.expired
+$$;
+comment on function pgsaas.movable_grants(uuid, text, timestamptz) is
+    'The open grants of a settled account that may be transferred, in burn order, and how much of '
+    'each: bonuses, and purchases acquired by that time.';
+
 create or replace function pgsaas.transfer_credits(
     p_from uuid, p_to uuid, p_amount numeric, p_description text default null,
     p_idempotency_key text default null, p_metadata jsonb default '{}')
@@ -87,11 +102,8 @@ begin
     v_to := pgsaas.settle_account(v_to, p_not_before => v_from.last_at);
     v_bought_before := (v_from.last_at at time zone 'UTC' - v_settings.transfer_min_age)
         at time zone 'UTC';
-    -- of what was revoked and came back by a refund nothing moves: nobody could follow it
-    select coalesce(sum(least(g.remaining, g.amount - g.revoked - g.moved - g.expired)),
-        0) into v_movable
-      from pgsaas.open_grants(p_from, v_from.burn_order) g
-     where g.source = 'bonus' or (g.source = 'purchase' and g.acquired_at <= v_bought_before);
+    select coalesce(sum(m.movable), 0) into v_movable
+      from pgsaas.movable_grants(p_from, v_from.burn_order, v_bought_before) m;
     if v_from.is_frozen or v_to.is_frozen then
         error_code := 'ACCOUNT_FROZEN';
         error_message := 'an account is frozen';
@@ -109,11 +121,8 @@ begin
     else
         success := true;
         with grants as (
-            select g, row_number() over () as place,
-                   least(g.remaining, g.amount - g.revoked - g.moved - g.expired) as movable
-              from pgsaas.open_grants(p_from, v_from.burn_order) g
-             where g.source = 'bonus' or (g.source = 'purchase'
-                 and g.acquired_at <= v_bought_before)),
+            select m.moving as g, m.movable, row_number() over () as place
+              from pgsaas.movable_grants(p_from, v_from.burn_order, v_bought_before) m),
         parts as (
             select x.g, row_number() over (order by x.place) as n,
                    least(x.movable, p_amount - x.before) as amount,
@@ -121,7 +130,7 @@ begin
                    greatest(0, least(x.movable, p_amount - x.before, v_to.owed - x.before)) as pays
               from (select m.*, coalesce(sum(m.movable) over (order by m.place
                            rows between unbounded preceding and 1 preceding), 0) as before
-                      from grants m where m.movable > 0) x
+                      from grants m) x
              where x.before < p_amount),
         taken as (
             update pgsaas.credit_grants g

@@ -231,3 +231,16 @@ def test_a_revocation_follows_credits_that_were_transferred(ledger: Ledger) -> N
     assert [left[a]["balance"] for a in (one, two, three)] == [0, 0, -13]
     assert left[three]["owed"] == 13
     assert ledger.violations() == []
+
+
+def test_who_spent_pays_and_not_whose_part_expired(ledger: Ledger) -> None:
+    ledger.call("set_setting", "transfer_scope", "any")
+    ledger.call("set_setting", "transfer_min_age", "0")
+    one, two = ledger.account(), ledger.account()
+    ledger.done("add_credits", one, 10, p_source="purchase", p_expires_at=day("2026-03-12"))
+    ledger.done("transfer_credits", one, two, 5)
+    ledger.done("deduct_credits", two, 5)
+    ledger.at(day("2026-03-13"))
+    ledger.done("revoke_grant", one, 1)
+    assert [ledger.balance(account)["owed"] for account in (one, two)] == [0, 5]
+    assert ledger.violations() == []

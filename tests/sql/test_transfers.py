@@ -152,3 +152,17 @@ def test_what_has_expired_by_the_receivers_time_does_not_move(free: Ledger) -> N
     assert code(free.call("transfer_credits", one, two, 10)) == "INSUFFICIENT_CREDITS"
     assert free.rows(one, 1) == [("expiry", -10, day("2026-03-12"))]
     assert free.violations() == []
+
+
+def test_a_purchase_moves_when_it_is_fourteen_days_old(ledger: Ledger) -> None:
+    ledger.call("set_setting", "transfer_scope", "any")
+    one, two = ledger.account(10), ledger.account()
+    ledger.done("add_credits", one, 5)
+    for days in (0, 13.999):
+        ledger.after(days=days)
+        answer = ledger.call("transfer_credits", one, two, 6)
+        assert code(answer) == "NOT_TRANSFERABLE"
+        assert answer["error_message"] == "of purchased and bonus credits 5 may move now"
+    ledger.at(START.replace(day=24))
+    ledger.done("transfer_credits", one, two, 15)
+    assert left(ledger, one, two) == [0, 15]

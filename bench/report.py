@@ -71,7 +71,7 @@ A+key does. Backend CPU is the steadiest measure; throughput includes pgbench, w
 cores.
 
 - Machine: {machine}
-- PostgreSQL {version}; shared_buffers 512 MB; no checkpoint and no autovacuum within a round.
+- PostgreSQL {version}; shared_buffers 4 GB; no checkpoint and no autovacuum within a round.
   Durable rows flush each commit to disk, the others do not wait for it.
 - Date: {date}
 - verify_ledger found: {ledgers}

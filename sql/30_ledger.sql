@@ -295,6 +295,13 @@ begin
          where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid, g.expired)
                is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
                    excluded.unrecovered, excluded.paid, excluded.expired);
+        if p_b.balance - p_b.held < p_b.low_balance_at
+           and (v_plan.settled).balance - (v_plan.settled).held >= p_b.low_balance_at then
+            -- a fall from here is a crossing of its own: store_balance looks where it began
+            update pgsaas.account_balances b
+               set balance = (v_plan.settled).balance, held = (v_plan.settled).held
+             where b.account_id = p_b.account_id;
+        end if;
         p_b := v_plan.settled;
         p_b.next_change_at := 'infinity';    -- until store_balance works it out
     end if;

@@ -38,7 +38,6 @@ returns table (success boolean, new_balance numeric, available numeric, error_co
 language plpgsql volatile
 as $$
 #variable_conflict use_column
-#variable_conflict use_column
 declare
     v_b pgsaas.account_balances := pgsaas.lock_account(p_account_id);
     v_is_settled boolean := false;
@@ -114,6 +113,7 @@ begin
             error_message := format('not enough credits: %s needed, %s available',
                 trim_scale(v_item.amount), trim_scale(available));
         else
+            v_item.amount := trim_scale(v_item.amount);
             v_b.seq := v_b.seq + 1;
             v_b.balance := v_b.balance - v_item.amount;
             success := true;

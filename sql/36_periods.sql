@@ -14,6 +14,8 @@ as $$
 declare
     v_b pgsaas.account_balances := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
 begin
+    p_allowance := trim_scale(p_allowance);
+    p_rollover_limit := trim_scale(p_rollover_limit);
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     elsif v_b.period_anchor is not null then
@@ -47,8 +49,11 @@ language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
-    v_more numeric := p_allowance - v_b.period_granted;
+    v_more numeric;
 begin
+    p_allowance := trim_scale(p_allowance);
+    p_rollover_limit := trim_scale(p_rollover_limit);
+    v_more := p_allowance - v_b.period_granted;
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     elsif v_b.period_anchor is null then

@@ -193,3 +193,11 @@ def test_every_item_keeps_its_own_job_agent_text_and_metadata(ledger: Ledger) ->
     kept = ("job_id", "agent_id", "description", "idempotency_key", "metadata")
     assert [one[name] for name in kept] == [NOBODY, "a", None, "k", {"n": 1}]
     assert [two[name] for name in kept] == [None, None, "why", None, {}]
+
+
+def test_zeros_behind_the_sixth_decimal_are_no_decimals(ledger: Ledger) -> None:
+    account = ledger.account(10)
+    answers = charge(ledger, account, ["1.0000000", "20", "0.5000000000"])
+    assert seen(answers) == [(None, 2), ("INSUFFICIENT_CREDITS", None), (None, 3)]
+    ledger.conn.execute("select pgsaas.change_allowance(%s, 5.00000000)", [ledger.on_plan(1)])
+    assert ledger.violations() == []

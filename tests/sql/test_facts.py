@@ -198,3 +198,14 @@ def test_a_refused_act_leaves_no_event(scene: Scene) -> None:
     assert not scene.call("adjust_credits", p_amount=-5000)["success"]
     assert not scene.call("set_overdraft_limit", p_account_id=None)["success"]
     assert len(scene.ledger.query("select from pgsaas.audit_events")) == before
+
+
+def test_a_fall_after_a_reset_in_the_same_call_is_told(ledger: Ledger) -> None:
+    account = ledger.on_plan(100)
+    ledger.done("set_low_balance_at", account, 50)
+    ledger.done("deduct_credits", account, 80)
+    assert ledger.alerts(account) == 1
+    ledger.at(day("2026-04-10 12:00"))  # 100 again, which nobody has looked at
+    ledger.done("deduct_credits", account, 80)
+    assert ledger.alerts(account) == 2
+    assert ledger.violations() == []

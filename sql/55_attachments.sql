@@ -198,7 +198,7 @@ begin
         attached := attached + pgsaas.attach_rows(v_realm, v_ids, v_emails);
     end loop;
     if v_ids is null then
-        insert into pgsaas.attachments (realm, relation, relation_oid, id_column, id_attnum,
+        insert into pgsaas.attachments as a (realm, relation, relation_oid, id_column, id_attnum,
             email_column, email_attnum,
             attached_at)
         values (v_realm, p_table, p_table::oid, p_id, v_id_attnum, p_email, v_email_attnum,
@@ -206,8 +206,10 @@ begin
         on conflict (realm) do update
            set relation = excluded.relation, relation_oid = excluded.relation_oid,
                id_column = excluded.id_column,
-               id_attnum = excluded.id_attnum, email_column = excluded.email_column,
-                   email_attnum = excluded.email_attnum;
+               id_attnum = excluded.id_attnum,
+               -- attached again without an address column, it keeps the one it has
+               email_column = coalesce(excluded.email_column, a.email_column),
+               email_attnum = coalesce(excluded.email_attnum, a.email_attnum);
         if not exists (select from pg_catalog.pg_trigger t
                         where t.tgrelid = p_table and t.tgname = 'pgsaas_attached_row') then
             execute format('create trigger pgsaas_attached_row after insert or update on %s

@@ -68,6 +68,10 @@ def main() -> None:
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a file that cannot be read
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.fail(str(error))
+        sys.exit(1)
     except click.exceptions.Abort:
         output.fail("aborted")
         sys.exit(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from psycopg import errors as pg
+
 from pgsaas.errors import HostDepends
 from pgsaas.install.session import Session, Talk, installer_lock, open_session, silent
 
@@ -140,7 +142,8 @@ def uninstall(
     """Drop the schema with all its data, what pgsaas made elsewhere, and its roles.
 
     Raises HostDepends, listing them, when objects of the application depend on pgsaas; with
-    `force` these are dropped too. Roles stay while another database of the cluster uses them.
+    `force` these are dropped too. Roles stay while another database of the cluster uses them, and
+    where this session's role may not drop them.
     """
     done = Removal()
     with open_session(dsn) as conn, installer_lock(conn, talk, wait):
@@ -150,8 +153,17 @@ def uninstall(
             if found != (None,):
                 _drop_schema(conn, done, force, talk)
         if not keep_roles:
-            with conn.transaction():
-                _drop_roles(conn, done, talk)
+            try:
+                with conn.transaction():
+                    _drop_roles(conn, done, talk)
+            except pg.InsufficientPrivilege:
+                done.roles_dropped.clear()
+                why = "a DBA drops it: drop owned by {role}; drop role {role}"
+                for (role,) in conn.execute(
+                    "select rolname from pg_catalog.pg_roles where rolname = any (%s)",
+                    [list(ROLES)],
+                ):
+                    done.roles_kept[role] = why.format(role=role)
     return done
 
 

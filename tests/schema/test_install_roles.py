@@ -99,6 +99,11 @@ def test_without_createrole_a_dba_runs_the_printed_script_first(
     assert not done.bootstrapped
     assert done.loaded
     _installed_and_closed(landlord)
+    removed = install.uninstall(dsn)  # its data; the roles are the DBA's
+    assert (removed.schema_dropped, removed.roles_dropped) == (True, [])
+    assert removed.roles_kept["pgsaas_app"] == (
+        "a DBA drops it: drop owned by pgsaas_app; drop role pgsaas_app"
+    )
 
 
 def test_a_dba_who_is_no_superuser_may_run_the_script(landlord: Database, bare: Server) -> None:

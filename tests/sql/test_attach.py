@@ -211,3 +211,11 @@ def test_an_erased_user_who_changes_address_gets_no_second_allowance(host: Host)
     host.run("update users set email = 'fresh@example.com'")
     host.attach()
     assert host.ledger.scalar("select sum(balance) from pgsaas.account_balances") == 10
+
+
+def test_attaching_again_without_an_address_keeps_the_address_column(host: Host) -> None:
+    host.table("bigint", 2)
+    host.attach()
+    host.ledger.conn.execute("select pgsaas.attach_users(%s)", ["public.users"])
+    host.add(3, 3, "bigint")
+    assert sorted(host.accounts().values()) == [f"u{n}@example.com" for n in (1, 2, 3)]

@@ -60,6 +60,13 @@ def to_object(context: click.Context, parameter: click.Parameter, text: str | No
     return text
 
 
+def to_interval(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """An interval as PostgreSQL reads it; a bare number, which it takes for seconds, is refused."""
+    if text is not None and text.strip().replace(".", "", 1).isdigit():
+        raise click.BadParameter(f"{text!r} of what? Say '{text.strip()} minutes', for example")
+    return text
+
+
 account = click.argument("account")
 amount = click.argument("amount", callback=to_amount)
 part = click.argument("amount", callback=to_amount, required=False)
@@ -67,7 +74,12 @@ description = click.option("--description", metavar="TEXT", help="What it is for
 agent = click.option("--agent", "agent_id", metavar="ID", help="The agent that did the work.")
 job = click.option("--job", "job_id", type=UUID, metavar="UUID", help="The job it belongs to.")
 reason = click.option("--reason", required=True, metavar="TEXT", help="Why; kept for ever.")
-ttl = click.option("--ttl", metavar="INTERVAL", help="How long, '15 minutes' unless given.")
+ttl = click.option(
+    "--ttl",
+    callback=to_interval,
+    metavar="INTERVAL",
+    help="How long, '15 minutes' unless given.",
+)
 
 #: Lets an amount start with a minus sign.
 NUMBERS = {"ignore_unknown_options": True}

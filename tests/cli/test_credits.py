@@ -240,3 +240,8 @@ def test_metadata_and_job_and_agent_reach_the_ledger(shell: Shell, ada: str) -> 
     row = json.loads(printed)["transactions"][0]
     assert (row["job_id"], row["agent_id"], row["metadata"]["model"]) == (job, "painter", "large")
     assert '"cost": 0.1234567890123456789' in printed
+
+
+def test_a_hold_for_a_bare_number_is_a_usage_error(shell: Shell, ada: str) -> None:
+    wrong = shell("credits", "hold", ada, "5", "--ttl", "5")
+    assert (wrong.code, "Say '5 minutes'" in wrong.err) == (2, True)

@@ -218,4 +218,4 @@ def test_attaching_again_without_an_address_keeps_the_address_column(host: Host)
     host.attach()
     host.ledger.conn.execute("select pgsaas.attach_users(%s)", ["public.users"])
     host.add(3, 3, "bigint")
-    assert sorted(host.accounts().values()) == [f"u{n}@example.com" for n in (1, 2, 3)]
+    assert set(host.accounts().values()) == {f"u{n}@example.com" for n in (1, 2, 3)}

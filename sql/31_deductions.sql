@@ -43,8 +43,8 @@ declare
     v_is_settled boolean := false;
     v_item record;
     v_row pgsaas.credit_transactions;
-    v_rows pgsaas.credit_transactions[] := '{}';
-    v_row_of_key integer[] := '{}';
+    v_rows pgsaas.credit_transactions[] := array[]::pgsaas.credit_transactions[];
+    v_row_of_key integer[] := array[]::integer[];
     v_burned record;
 begin
     for v_item in

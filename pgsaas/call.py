@@ -78,19 +78,21 @@ def read(
     where: Conditions | None = None,
     *,
     after: Conditions | None = None,
+    before: Conditions | None = None,
     order_by: str | None = None,
+    newest_first: bool = False,
     limit: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of a table or view of the read API, as far as this session may see them.
 
     `where` holds columns and the value each must have; a list stands for any of its values.
-    `after` holds columns that must be greater. Errors as in call().
+    `after` holds columns that must be greater, `before` less. Errors as in call().
     """
-    condition, values = _condition(where, after)
+    condition, values = _condition(where, after, before)
     statement = f"select * from pgsaas.{relation}{condition}"  # noqa: S608
     if order_by is not None:
         _check_names(order_by)
-        statement += f" order by {order_by}"
+        statement += f" order by {order_by}{' desc' if newest_first else ''}"
     if limit is not None:
         statement += " limit %s"
         values.append(limit)
@@ -99,21 +101,26 @@ def read(
 
 def count(conn: psycopg.Connection[Any], relation: str, /, where: Conditions | None = None) -> int:
     """How many rows read() would find."""
-    condition, values = _condition(where, None)
+    condition, values = _condition(where)
     statement = f"select count(*) as found from pgsaas.{relation}{condition}"  # noqa: S608
     return int(_fetch(conn, relation, statement, values)[0]["found"])
 
 
-def _condition(where: Conditions | None, after: Conditions | None) -> tuple[str, list[Any]]:
+def _condition(
+    where: Conditions | None,
+    after: Conditions | None = None,
+    before: Conditions | None = None,
+) -> tuple[str, list[Any]]:
     terms, values = [], []
     for column, value in (where or {}).items():
         _check_names(column)
         terms.append(f"{column} = any(%s)" if isinstance(value, list) else f"{column} = %s")
         values.append(value)
-    for column, value in (after or {}).items():
-        _check_names(column)
-        terms.append(f"{column} > %s")
-        values.append(value)
+    for sign, bounds in ((">", after), ("<", before)):
+        for column, value in (bounds or {}).items():
+            _check_names(column)
+            terms.append(f"{column} {sign} %s")
+            values.append(value)
     return (f" where {' and '.join(terms)}" if terms else ""), values
 
 

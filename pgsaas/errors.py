@@ -6,8 +6,6 @@ answers with `success = false` has an `error_code`; what it raises has a SQLSTAT
 
 from __future__ import annotations
 
-import inspect
-
 import psycopg
 
 
@@ -20,7 +18,7 @@ class PgsaasError(Exception):
     exit_code = 1
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or inspect.cleandoc(type(self).__doc__ or ""))
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
 
 
 class InsufficientCredits(PgsaasError):
@@ -156,7 +154,8 @@ class RaceLost(PgsaasError):
 
 
 class NoDatabase(PgsaasError):
-    """No database is configured: give --database-url or set PGSAAS_DATABASE_URL."""
+    """No database is configured: give --database-url, or PGSAAS_DATABASE_URL or DATABASE_URL in
+    the environment or in .env, or database_url in pgsaas.toml, or PGHOST or PGDATABASE."""
 
     exit_code = 4
 

@@ -84,7 +84,13 @@ def _read_toml(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        value = tomllib.loads(path.read_text(encoding="utf-8")).get("database_url")
-    except tomllib.TOMLDecodeError as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PgsaasError(f"{path} cannot be read: {error}") from error
-    return value if isinstance(value, str) else None
+    value = found.pop("database_url", None)
+    if found or not isinstance(value, str | None):
+        unknown = next(iter(found), "database_url")
+        raise PgsaasError(
+            f'{path}: "{unknown}" means nothing here; the file holds database_url = "postgresql://…"'
+        )
+    return value

@@ -162,7 +162,7 @@ begin
     elsif v_member.member_role <> p_role then
         raise exception 'the user is a member already, as %', v_member.member_role using errcode
             = 'PT409',
-            hint = 'Use set_member_role.';
+            hint = 'set_member_role (pgsaas accounts members role) changes that.';
     end if;
     return query select v_member.account_id, v_member.user_id, v_member.member_role,
         v_member.created_at;

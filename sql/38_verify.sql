@@ -215,7 +215,8 @@ begin
       from b
      where b.next_reset_at < 'infinity'
        and b.next_reset_at is distinct from (b.period_anchor at time zone 'UTC'
-           + make_interval(months => b.period_count + 1)) at time zone 'UTC';
+           + make_interval(months => b.period_count + 1)) at time zone 'UTC'
+     order by 1, 2, 3;
 end $$;
 comment on function pgsaas.verify_ledger(uuid) is
     'Checks the invariants of one account, or of all: a row per violation (account, rule, '

@@ -138,8 +138,14 @@ declare
     v_ids text[];
     v_emails text[];
     v_query text;
+    v_addresses text;
     v_is_attached boolean;
+    v_email_before smallint;
 begin
+    if (select c.relkind not in ('r', 'p') from pg_catalog.pg_class c where c.oid = p_table) then
+        raise exception '% is no table', p_table using errcode = '22023',
+            hint = 'Attach the table that holds the users.';
+    end if;
     select a.attnum into v_id_attnum from pg_catalog.pg_attribute a
      where a.attrelid = p_table and a.attname = p_id and a.attnum > 0 and not a.attisdropped;
     select a.attnum into v_email_attnum from pg_catalog.pg_attribute a
@@ -158,7 +164,8 @@ begin
         raise exception 'column "%" of % is not unique: it cannot tell users apart', p_id, p_table
             using errcode = '22023';
     end if;
-    select a.realm into v_realm from pgsaas.attachments a where a.relation = p_table
+    select a.realm, a.email_attnum into v_realm, v_email_before
+      from pgsaas.attachments a where a.relation = p_table
         for no key update;
     v_is_attached := found;
     if v_realm is null then
@@ -197,6 +204,18 @@ begin
         exit when v_ids is null or attached >= p_limit;
         attached := attached + pgsaas.attach_rows(v_realm, v_ids, v_emails);
     end loop;
+    -- accounts that were there before their table, or this column of it, was attached
+    if v_email_attnum is not null and v_email_attnum is distinct from v_email_before then
+        v_addresses := format($query$
+            update pgsaas.accounts a set email = s.email
+              from %1$s t
+             cross join lateral (select case when octet_length(format('%%s', t.%2$I)) <= 1000
+                 and t.%2$I is not null then format('%%s', t.%2$I) end) s (email)
+              join pgsaas.account_external_ids x
+                on x.realm = $1 and x.external_id = format('%%s', t.%3$I)
+             where a.account_id = x.account_id and a.email is distinct from s.email $query$,
+            p_table, p_email, p_id);
+    end if;
     if v_ids is null then
         insert into pgsaas.attachments as a (realm, relation, relation_oid, id_column, id_attnum,
             email_column, email_attnum,
@@ -220,6 +239,10 @@ begin
             exit when v_ids is null;
             attached := attached + pgsaas.attach_rows(v_realm, v_ids, v_emails);
         end loop;
+        if v_addresses is not null then    -- no sign-up may hold an account that waits for us
+            execute format('lock table %s in share row exclusive mode', p_table);
+            execute v_addresses using v_realm;
+        end if;
         if not v_is_attached then
             update pgsaas.settings s set identity_realm = v_realm
              where s.identity_realm = '' and not exists (
@@ -247,7 +270,8 @@ end $$;
 comment on function pgsaas.attach_users(regclass, text, text, integer) is
     'Gives every row of a host''s users table an account, now and, by a trigger, from now on. p_id '
     'is its unique id (uuid, bigint or text; a uuid becomes the account id where it is free), '
-    'p_email a column to keep as the address. With p_limit at most so many per call and no trigger '
+    'p_email a column to keep as the address: naming one, or another than before, writes it into '
+    'the accounts that are there. With p_limit at most so many per call and no trigger '
     'until none remain: call again. Repeating changes nothing. Run as owner of the table and '
     'member of pgsaas_owner. 22023 for an unknown or not unique column or a limit below 1.';
 

@@ -53,6 +53,12 @@ begin
             end if;
             execute v_wanted.definition;
         end if;
+        if exists (select from pg_catalog.pg_trigger t
+                    where t.tgrelid = ('pgsaas.' || v_wanted.relation)::regclass
+                      and t.tgname = v_wanted.name and t.tgenabled not in ('O', 'A')) then
+            execute format('alter table pgsaas.%I enable trigger %I', v_wanted.relation,
+                v_wanted.name);    -- somebody switched it off
+        end if;
         insert into pg_temp.pgsaas_declared (kind, name, relation) values ('trigger',
             v_wanted.name, v_wanted.relation);
     end loop;

@@ -18,6 +18,8 @@ from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.output import Output, shared_options
+from pgsaas.cli.table import as_json
+from pgsaas.cli.staff import admins, audit
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
 from pgsaas.cli.verify import verify
@@ -36,6 +38,8 @@ COMMANDS: list[click.Command] = [
     accounts,
     credits,
     settings,
+    admins,
+    audit,
     clock,
     uninstall,
 ]
@@ -76,6 +80,8 @@ def main() -> None:
         output.fail("aborted")
         sys.exit(1)
     except click.ClickException as error:
+        if "--json" in sys.argv[1:]:  # it may stand behind what could not be read
+            click.echo(as_json({"error": error.format_message(), "code": None}))
         error.show()
         sys.exit(error.exit_code)
     except PgsaasError as error:

@@ -18,8 +18,10 @@ from pgsaas.cli.table import as_json
 from pgsaas.cli.terms import set_terms
 from pgsaas.install.session import Session
 
-LISTED = ("account_id", "kind", "external_id", "email", "name", "state", "available")
+LISTED = ("account_id", "external_id", "called", "state", "available")
 SHOWN = ("account_id", "kind", "name", "email", "realm", "external_id", "state", "created_at")
+GRANT = ("grant_id", "source", "amount", "remaining", "effective_at", "expires_at")
+HOLD = ("hold_id", "amount", "created_at", "expires_at", "description")
 BALANCE = (
     "balance",
     "held",
@@ -40,8 +42,8 @@ BALANCE = (
 def accounts() -> None:
     """List, show, create, change, freeze, export and erase accounts.
 
-    ACCOUNT is an account id, the external id of a user, or realm:external-id, where the realm
-    is the attached table, such as public.users:42.
+    ACCOUNT is an account id, the external id of a user, realm:external-id, where the realm is
+    the attached table, such as public.users:42, or an address.
     """
 
 
@@ -57,9 +59,18 @@ def list_accounts(output: Output, limit: int, after: UUID | None) -> None:
         found = read(conn, "accounts", after=beyond, order_by="account_id", limit=limit + 1)
         listed = _with_balances(conn, found[:limit])
     following = listed[-1]["account_id"] if len(found) > limit else None
-    output.table({"accounts": listed, "next": following}, listed, LISTED, "there are no accounts")
+    rows = [_brief(each) for each in listed]
+    output.table({"accounts": listed, "next": following}, rows, LISTED, "there are no accounts")
     if following and not output.as_json:
         output.talk(f"there are more: --after {following}")
+
+
+def _brief(account: dict[str, Any]) -> dict[str, Any]:
+    """A line of the list: the id as other commands take it, and one name for the account."""
+    named = account["external_id"]
+    if account["realm"]:
+        named = f"{account['realm']}:{named}"
+    return {**account, "external_id": named, "called": account["name"] or account["email"]}
 
 
 def _with_balances(conn: Session, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -107,8 +118,8 @@ def show(output: Output, account: str) -> None:
     output.fields(shown, SHOWN)
     output.fields(balance, BALANCE)
     for title, rows, names in (
-        ("open grants", grants, ("grant_id", "source", "amount", "remaining", "expires_at")),
-        ("open holds", holds, ("hold_id", "amount", "created_at", "expires_at", "description")),
+        ("open grants", grants, GRANT),
+        ("open holds", holds, HOLD),
         ("members", people, ("user_id", "member_role", "created_at")),
     ):
         if rows:

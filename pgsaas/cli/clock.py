@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
 
 from pgsaas import install
 from pgsaas.call import call
+from pgsaas.cli.arguments import to_interval, to_moment
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.errors import NotInstalled
 
@@ -20,16 +22,16 @@ def clock() -> None:
 
 @clock.command(name="set")
 @shared_options
-@click.argument("at")
+@click.argument("at", callback=to_moment)
 @pass_output
-def set_clock(output: Output, at: str) -> None:
+def set_clock(output: Output, at: datetime) -> None:
     """Stop the clock AT a time, such as 2026-01-31T23:59:00Z."""
     _turn(output, "set_clock", at=at)
 
 
 @clock.command()
 @shared_options
-@click.argument("by")
+@click.argument("by", callback=to_interval)
 @pass_output
 def advance(output: Output, by: str) -> None:
     """Move the clock forward BY an interval, such as '3 days'."""

@@ -23,8 +23,8 @@ from pgsaas.cli.table import plain
 def credits() -> None:  # noqa: A001
     """Add, deduct, hold, refund and explain credits.
 
-    ACCOUNT is an account id, the external id of a user, or realm:external-id. AMOUNT has at
-    most 6 decimals. A call that is refused says why and exits 1.
+    ACCOUNT is an account id, the external id of a user, realm:external-id or an address. AMOUNT
+    has at most 6 decimals. A call that is refused says why and exits 1.
     """
 
 
@@ -64,8 +64,11 @@ def add(
     output: Output, /, account: str, amount: Decimal, effective_at: datetime | None, **options: Any
 ) -> int:
     """Grant AMOUNT credits to ACCOUNT."""
+    said = f"added {plain(amount)}"
+    if effective_at:
+        said += f" from {plain(effective_at)} on"
     options.update(amount=amount, effective_at=effective_at)
-    return move(output, "add_credits", f"added {plain(amount)}", account, **options)
+    return move(output, "add_credits", said, account, **options)
 
 
 @credits.command(context_settings=NUMBERS)

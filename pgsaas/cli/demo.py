@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from pgsaas.cli.output import Output, pass_output, shared_options
+from pgsaas.cli.output import Output, json_option, pass_output
 
 
 @click.command()
-@shared_options
+@json_option
 @click.option("--psql", "open_psql", is_flag=True, help="Open psql on what the last demo left.")
 @click.option("--keep", is_flag=True, help="Let the server run afterwards, until Ctrl-C.")
 @click.option(

@@ -17,11 +17,18 @@ from pgsaas.resources import packaged
 @shared_options
 @pass_output
 def doctor(output: Output) -> int:
-    """Look for what is wrong with this installation; exit 5 if something is."""
+    """Look for what is wrong with this installation; exit 5 if something is.
+
+    Whether the ledger adds up is what `pgsaas verify` looks at.
+    """
     with install.open_session(output.settings().database_url) as conn:
         if not install.is_bootstrapped(conn):
             raise NotInstalled
         found = examine(conn, packaged())
-    lines = [f"{finding.check}: {finding.message}" for finding in found]
-    output.data({"findings": [asdict(finding) for finding in found]}, *(lines or ["all is well"]))
-    return 5 if found else 0
+    wrong = [each for each in found if not each.is_note]
+    lines = [f"{each.check}: {each.message}" for each in wrong] or ["all is well"]
+    output.data({"findings": [asdict(each) for each in found]}, *lines)
+    for each in found:
+        if each.is_note:
+            output.talk(f"note: {each.message}")
+    return 5 if wrong else 0

@@ -20,6 +20,7 @@ from pgsaas.resources import packaged
 @shared_options
 @click.option("--sql", "print_sql", is_flag=True, help="Print what would run, for psql.")
 @click.option("--roles-sql", is_flag=True, help="Print what a DBA runs first, for psql.")
+@click.option("--installer", metavar="ROLE", help="Who will migrate, for --roles-sql.")
 @click.option("--adopt-roles", is_flag=True, help="Use roles that exist already.")
 @click.option("--test-mode", is_flag=True, help="Make a new installation one for tests.")
 @click.option("--force", is_flag=True, help="Load the functions even if they are loaded.")
@@ -28,16 +29,20 @@ def migrate(
     output: Output,
     print_sql: bool,
     roles_sql: bool,
+    installer: str | None,
     adopt_roles: bool,
     test_mode: bool,
     force: bool,
 ) -> None:
     """Install pgsaas, or bring it to this version."""
-    url = output.settings().database_url
+    if installer and not roles_sql:
+        raise click.UsageError("--installer goes with --roles-sql: migrate runs as who logs in")
     if roles_sql:
-        script = install.roles_script(packaged(), _installer(url), adopt_roles=adopt_roles)
+        who = installer or _installer(output.settings().database_url)
+        script = install.roles_script(packaged(), who, adopt_roles=adopt_roles)
         output.data({"sql": script}, script.rstrip())
         return
+    url = output.settings().database_url
     if print_sql:
         with install.open_session(url) as conn:
             script = install.migrate_script(

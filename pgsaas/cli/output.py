@@ -13,6 +13,8 @@ import click
 from pgsaas.cli.table import as_json, plain, print_table
 from pgsaas.settings import Settings, read_settings
 
+#: How an error looks on a terminal.
+ERROR = "bold red"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -27,8 +29,8 @@ class Output:
         """The configuration, with this run's flag."""
         return read_settings(self.database_url)
 
-    def talk(self, line: str) -> None:
-        """One line for a person; bright on a terminal when rich is installed."""
+    def talk(self, line: str, style: str = "dim") -> None:
+        """One line for a person, in a style where there is a terminal and rich is installed."""
         sys.stdout.flush()
         if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
             try:
@@ -36,7 +38,7 @@ class Output:
             except ImportError:
                 pass
             else:
-                Console(stderr=True, highlight=False).print(line, style="dim", markup=False)
+                Console(stderr=True, highlight=False).print(line, style=style, markup=False, soft_wrap=True)
                 return
         click.echo(line, err=True)
 
@@ -69,7 +71,7 @@ class Output:
         """What a function that moves credits answered, and the exit code for it."""
         if not answer["success"]:
             self.data(answer)
-            self.talk(f"pgsaas: {answer['error_message']} ({answer['error_code']})")
+            self.talk(f"pgsaas: {answer['error_message']} ({answer['error_code']})", ERROR)
             return 1
         row = f", row {answer['seq']}" if answer["seq"] else ""
         if answer["replayed"]:
@@ -82,7 +84,7 @@ class Output:
         """One line that says what happened and what to do."""
         if self.as_json:
             click.echo(as_json({"error": message, "code": code}))
-        self.talk(f"pgsaas: {message}")
+        self.talk(f"pgsaas: {message}", ERROR)
 
 
 pass_output = click.make_pass_decorator(Output)
@@ -98,23 +100,23 @@ def _keep_url(context: click.Context, parameter: click.Parameter, value: str | N
         context.ensure_object(Output).database_url = value
 
 
+#: For a command that brings its own database.
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_json,
+    help="Print the result as JSON.",
+)
+_url_option = click.option(
+    "--database-url",
+    metavar="URL",
+    expose_value=False,
+    callback=_keep_url,
+    help="The database (default: PGSAAS_DATABASE_URL, DATABASE_URL, PG*).",
+)
+
+
 def shared_options(command: Command) -> Command:
     """Add --json and --database-url; both may stand before or after the command's name."""
-    for option in (
-        click.option(
-            "--json",
-            is_flag=True,
-            expose_value=False,
-            callback=_keep_json,
-            help="Print the result as JSON.",
-        ),
-        click.option(
-            "--database-url",
-            metavar="URL",
-            expose_value=False,
-            callback=_keep_url,
-            help="The database (default: PGSAAS_DATABASE_URL, DATABASE_URL, PG*).",
-        ),
-    ):
-        command = option(command)
-    return command
+    return _url_option(json_option(command))

@@ -41,7 +41,7 @@ def open_ledger(output: Output) -> Iterator[Session]:
     Raises NotInstalled, MissingPrivilege and what install.open_session() raises.
     """
     try:
-        with install.open_session(output.settings().database_url) as conn:
+        with install.open_session(output.settings().database_url, needs=None) as conn:
             if not install.is_bootstrapped(conn):
                 raise NotInstalled
             prepare(conn)
@@ -54,7 +54,7 @@ def open_ledger(output: Output) -> Iterator[Session]:
         ) from error
     except MissingPrivilege as error:
         raise MissingPrivilege(
-            f"{error}; log in as a member of pgsaas_app, of pgsaas_admin for acts of staff, "
+            f"{error}: log in as a member of pgsaas_app, of pgsaas_admin for acts of staff, "
             "or of pgsaas_owner for both"
         ) from error
     except UnicodeEncodeError as error:
@@ -68,10 +68,10 @@ def prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def find_account(conn: Session, text: str) -> UUID:
-    """The account somebody means: its id, `realm:external-id`, or the external id of a user.
+    """The account somebody means: its id, an external id, `realm:external-id` or an address.
 
-    An account id goes first. Raises AccountNotFound when nothing is meant, InvalidValue when
-    more than one account is.
+    An account id goes first, an address last. Raises AccountNotFound when nothing is meant,
+    InvalidValue when more than one account is.
     """
     if _UUID.match(text) and read(conn, "accounts", {"account_id": UUID(text)}):
         return UUID(text)
@@ -79,11 +79,14 @@ def find_account(conn: Session, text: str) -> UUID:
     meant = [{"external_id": text}]
     meant += [{"realm": text[:cut], "external_id": text[cut + 1 :]} for cut in cuts]
     found = {call(conn, "account_id_for", **each)[0]["account_id_for"] for each in meant} - {None}
+    if not found and "@" in text:
+        found = {each["account_id"] for each in read(conn, "accounts", {"email": text}, limit=100)}
     if len(found) > 1:
         raise InvalidValue(f'"{text}" names {len(found)} accounts: give the account id')
     if not found:
         raise AccountNotFound(
-            f'no account "{text}": give an account id, an external id or realm:external-id'
+            f'no account "{text}": give an account id, an external id, realm:external-id or '
+            "an address"
         )
     account_id = found.pop()
     assert isinstance(account_id, UUID)  # noqa: S101

@@ -13,10 +13,11 @@ from pgsaas.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong, and what to do about it."""
+    """Something wrong, and what to do about it; a note is merely worth knowing."""
 
     check: str
     message: str
+    is_note: bool = False
 
 
 Check: TypeAlias = Callable[[Session, Resources], list[str]]
@@ -112,6 +113,55 @@ def check_attachments(conn: Session, resources: Resources) -> list[str]:
     ]
 
 
+def check_guards(conn: Session, resources: Resources) -> list[str]:
+    """Row security and triggers of our tables are on."""
+    found = conn.execute("""
+        select 'row security is off on ' || c.relname from pg_catalog.pg_class c
+        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relkind in ('r', 'p')
+            and not c.relrowsecurity and c.relname !~ 'yoyo'
+        union all
+        select 'trigger ' || t.tgname || ' on ' || c.relname || ' is off'
+        from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
+        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and not t.tgisinternal
+            and t.tgenabled not in ('O', 'A')
+        order by 1
+    """).fetchall()
+    return [f"{row[0]}: `pgsaas migrate --force`" for row in found]
+
+
+def check_users(conn: Session, resources: Resources) -> list[str]:
+    """The ids that claims are compared with are those of accounts."""
+    found = conn.execute("""
+        select s.identity_realm, (
+            select x.realm from pgsaas.account_external_ids x
+            where x.realm in (select a.realm from pgsaas.attachments a) limit 1)
+        from pgsaas.settings s
+        where not exists (
+            select from pgsaas.account_external_ids x where x.realm = s.identity_realm)
+    """).fetchone()
+    if found is None or found[1] is None:
+        return []
+    realm, other = found
+    return [
+        f"user ids are those of {realm or 'no table'}, which no account has: "
+        f"`pgsaas settings set identity_realm {other}`, if those are your users"
+    ]
+
+
+def note_backend(conn: Session, resources: Resources) -> list[str]:
+    """Some login role can act as the backend without owning everything."""
+    row = conn.execute("""
+        select exists (
+            select from pg_catalog.pg_roles r
+            where r.rolcanlogin and not r.rolsuper
+                and pg_catalog.pg_has_role(r.oid, 'pgsaas_app', 'MEMBER')
+                and not pg_catalog.pg_has_role(r.oid, 'pgsaas_owner', 'MEMBER'))
+    """).fetchone()
+    if row == (True,):
+        return []
+    return ["no login role is a member of pgsaas_app: `grant pgsaas_app to` that of your backend"]
+
+
 #: In the order they are shown; a new check is a new line here.
 CHECKS: list[tuple[str, Check]] = [
     ("server", check_version),
@@ -120,10 +170,19 @@ CHECKS: list[tuple[str, Check]] = [
     ("clock", check_clock),
     ("public", check_public_functions),
     ("roles", check_roles),
+    ("guards", check_guards),
     ("attachments", check_attachments),
+    ("users", check_users),
 ]
+#: What is not wrong, but worth knowing.
+NOTES: list[tuple[str, Check]] = [("backend", note_backend)]
 
 
 def examine(conn: Session, resources: Resources) -> list[Finding]:
-    """Run every check and return what was found, nothing when all is well."""
-    return [Finding(name, message) for name, check in CHECKS for message in check(conn, resources)]
+    """Run every check and return what was found, notes last; no finding when all is well."""
+    return [
+        Finding(name, message, is_note)
+        for checks, is_note in ((CHECKS, False), (NOTES, True))
+        for name, check in checks
+        for message in check(conn, resources)
+    ]

@@ -54,6 +54,15 @@ end
 $clock$;
 """.strip()
 
+#: Every function with a digest of what it does and as whom; now() is the clock's to replace.
+FUNCTIONS = """
+select p.oid::pg_catalog.regprocedure::text as signature,
+    pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.jsonb_build_array(
+        p.prosrc, p.prosecdef, p.proconfig, p.provolatile)::text, 'UTF8')), 'hex') as sha256
+from pg_catalog.pg_proc p
+where p.pronamespace = 'pgsaas'::pg_catalog.regnamespace and p.proname <> 'now'
+""".strip()
+
 BEGIN = (
     """
 set local role pgsaas_owner;
@@ -166,8 +175,11 @@ from (values
 ) as v (id, sha256)
 join pgsaas._yoyo_migration m on m.migration_id = v.id
 on conflict (migration_id) do nothing;
+delete from pgsaas.loaded_functions;
+insert into pgsaas.loaded_functions (signature, sha256)
+{};
 """)
-    values = pgsaas.__version__, resources.sql_sha256(), sql.SQL(files)
+    values = pgsaas.__version__, resources.sql_sha256(), sql.SQL(files), sql.SQL(FUNCTIONS)
     return stamp.format(*values).as_string(None).strip()
 
 
@@ -175,6 +187,18 @@ def is_loaded(conn: Session, resources: Resources) -> bool:
     """Whether this database carries exactly these files, loaded by this version."""
     row = conn.execute("select sql_sha256, version from pgsaas.installation").fetchone()
     return row == (resources.sql_sha256(), pgsaas.__version__)
+
+
+def changed_functions(conn: Session) -> list[str]:
+    """Functions that were changed, dropped or added since the last load."""
+    found = conn.execute(f"""
+        select coalesce(f.signature, l.signature)
+        from pgsaas.loaded_functions l
+        full join ({FUNCTIONS}) f on f.signature = l.signature
+        where f.sha256 is distinct from l.sha256
+        order by 1
+    """)  # noqa: S608
+    return [row[0] for row in found]
 
 
 def refuse_clock(conn: Session) -> None:
@@ -191,7 +215,7 @@ def load(conn: Session, resources: Resources, *, force: bool = False, talk: Talk
     Waits for no lock longer than five seconds, and tries again a few times. Raises StaleObject
     or ClockReplaced, and PgsaasError naming the file that failed; then nothing has changed.
     """
-    if not force and is_loaded(conn, resources):
+    if not force and is_loaded(conn, resources) and not changed_functions(conn):
         return False
     talk("loading the functions")
     for attempt in range(1, ATTEMPTS + 1):

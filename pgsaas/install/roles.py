@@ -66,8 +66,9 @@ def bootstrap(conn: Session, resources: Resources, *, adopt_roles: bool, talk: T
 def roles_script(resources: Resources, installer: str, *, adopt_roles: bool) -> str:
     """The bootstrap as a script for a DBA, for the role that will migrate."""
     lines = [
-        "-- Run this in the database pgsaas shall live in, as a role that may create roles and",
-        "-- schemas there.",
+        "-- Run this with psql in the database pgsaas shall live in, as a role that may create",
+        f"-- roles and schemas there. {installer} may run `pgsaas migrate` afterwards.",
+        "\\set ON_ERROR_STOP on",
         "begin;",
         *settings_script(installer, adopt_roles=adopt_roles),
         resources.roles().text.rstrip(),

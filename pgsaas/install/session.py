@@ -59,16 +59,18 @@ def connect(dsn: str) -> Session:
 
 
 @contextmanager
-def open_session(dsn: str) -> Iterator[Session]:
+def open_session(dsn: str, *, needs: str | None = "pgsaas_owner") -> Iterator[Session]:
     """A direct connection in autocommit mode to a server that pgsaas supports.
 
     Raises NoDatabase, PoolerInTheWay or ServerTooOld; inside the block, a privilege the server
-    misses becomes MissingPrivilege.
+    misses becomes MissingPrivilege, which tells to log in as a member of the role `needs`.
     """
     try:
         parts = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError:  # its text may quote a password
-        raise NoDatabase("the database address cannot be read: postgresql://…") from None
+        raise NoDatabase(
+            "the database address cannot be read: write it as postgresql://user@host:5432/name"
+        ) from None
     where = _where(parts)
     try:
         conn = connect(dsn)
@@ -84,8 +86,9 @@ def open_session(dsn: str) -> Iterator[Session]:
         try:
             yield conn
         except pg.InsufficientPrivilege as error:
+            advice = f": log in as a member of {needs}" if needs else ""
             raise MissingPrivilege(
-                f"role {conn.info.user} may not do that: {error.diag.message_primary}"
+                f"role {conn.info.user} may not do that ({error.diag.message_primary}){advice}"
             ) from error
         except pg.LockNotAvailable as error:
             raise LockBusy(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pgsaas
-from pgsaas.install.loader import is_loaded
+from pgsaas.install.loader import changed_functions, is_loaded
 from pgsaas.install.roles import is_bootstrapped
 from pgsaas.install.session import Session
 from pgsaas.resources import Resources
@@ -24,11 +24,12 @@ class Status:
     drifted: list[str]
     unknown: list[str]
     loaded: bool
+    changed: list[str]
 
     @property
     def current(self) -> bool:
         """Nothing pending, nothing drifted, the functions are those of this version."""
-        return self.loaded and not (self.pending or self.drifted or self.unknown)
+        return self.loaded and not (self.pending or self.drifted or self.unknown or self.changed)
 
     def sentences(self) -> list[str]:
         """What a person should know, one line each."""
@@ -40,6 +41,7 @@ class Status:
         lines += [f"unknown: {key} was applied by another version" for key in self.unknown]
         if not self.loaded:
             lines.append(f"the functions are not those of pgsaas {pgsaas.__version__}")
+        lines += [f"drifted: function {name} is not as it was loaded" for name in self.changed]
         if self.current:
             lines.append("everything is up to date")
         return lines
@@ -65,15 +67,17 @@ def status(conn: Session, resources: Resources) -> Status:
     """Compare the database with the files; changes nothing."""
     files = resources.migrations()
     if not is_bootstrapped(conn):
-        return Status(False, None, None, [], list(files), [], [], False)
+        return Status(False, None, None, [], list(files), [], [], False, [])
     applied = applied_migrations(conn)
     row: tuple[Any, ...] = (None, None)
     loaded = False
     drifted: list[str] = []
+    changed: list[str] = []
     if _exists(conn, "pgsaas.installation"):
         found = conn.execute("select version, mode from pgsaas.installation").fetchone()
         row = found or row
         loaded = is_loaded(conn, resources)
+        changed = changed_functions(conn) if loaded else []
         recorded = conn.execute(
             "select migration_id, sha256 from pgsaas.migration_files order by migration_id"
         )
@@ -91,4 +95,5 @@ def status(conn: Session, resources: Resources) -> Status:
         drifted=drifted,
         unknown=[key for key in applied if key not in files],
         loaded=loaded,
+        changed=changed,
     )

@@ -16,7 +16,7 @@ from tests.conftest import Conn, Database, temporary_database
 COMMANDS = [
     ["verify"],
     ["accounts", "list"],
-    ["accounts", "members", "x", "list"],
+    ["accounts", "members", "list", "x"],
     ["attach", "t"],
     ["detach", "t"],
     ["expose"],
@@ -31,7 +31,9 @@ def test_without_a_database_the_exit_code_is_4(shell: Shell, command: list[str])
     none = shell(*command)
     assert (none.code, none.out) == (4, "")
     assert none.err == (
-        "pgsaas: No database is configured: give --database-url or set PGSAAS_DATABASE_URL.\n"
+        "pgsaas: No database is configured: give --database-url, or PGSAAS_DATABASE_URL or "
+        "DATABASE_URL in the environment or in .env, or database_url in pgsaas.toml, or PGHOST or "
+        "PGDATABASE.\n"
     )
     shell.use("postgresql:///x?host=/nonexistent")
     gone = shell(*command, "--json")

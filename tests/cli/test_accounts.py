@@ -79,7 +79,7 @@ def test_an_account_id_goes_before_an_external_id(shell: Shell) -> None:
         ["accounts", "show", "{}"],
         ["accounts", "export", "{}"],
         ["accounts", "freeze", "{}", "--reason", "r"],
-        ["accounts", "members", "{}", "list"],
+        ["accounts", "members", "list", "{}"],
         ["verify", "{}"],
     ],
 )
@@ -89,7 +89,8 @@ def test_an_unknown_account_is_one_line(shell: Shell, name: str, command: list[s
     unknown = shell(*(part.format(name) for part in command))
     assert (unknown.code, unknown.out) == (1, "")
     assert unknown.err == (
-        f'pgsaas: no account "{name}": give an account id, an external id or realm:external-id\n'
+        f'pgsaas: no account "{name}": give an account id, an external id, realm:external-id or '
+        "an address\n"
     )
 
 
@@ -126,26 +127,27 @@ def test_erasing_asks_first(shell: Shell, ada: str, monkeypatch: pytest.MonkeyPa
 
 def test_members_come_change_and_go(shell: Shell, conn: Conn) -> None:
     conn.execute("select pgsaas.create_account(p_kind => 'organization', p_external_id => 'org')")
-    members = ("accounts", "members", "org")
-    assert shell(*members, "list").err == "it has no members\n"
-    assert shell.ok(*members, "add", "7", "--role", "owner") == "7 is owner\n"
-    assert shell.ok(*members, "add", "8") == "8 is member\n"
-    conflict = shell(*members, "add", "8", "--role", "admin")
+    members = ("accounts", "members")
+    assert shell(*members, "list", "org").err == "it has no members\n"
+    assert shell.ok(*members, "add", "org", "7", "--role", "owner") == "7 is owner\n"
+    assert shell.ok(*members, "add", "org", "8") == "8 is member\n"
+    conflict = shell(*members, "add", "org", "8", "--role", "admin")
     assert (conflict.code, conflict.err) == (
         1,
-        "pgsaas: the user is a member already, as member. Use set_member_role.\n",
+        "pgsaas: the user is a member already, as member. set_member_role (pgsaas accounts "
+        "members role) changes that.\n",
     )
-    assert shell.ok(*members, "role", "8", "billing") == "8 is billing\n"
-    assert shell(*members, "role", "8", "king").code == 2
-    assert shell(*members, "remove", "7").code == 1
-    assert shell.json(*members, "remove", "8") == {"removed": True}
-    assert shell.ok(*members, "remove", "8") == "8 was no member\n"
-    assert [row["user_id"] for row in shell.json(*members, "list")["members"]] == ["7"]
+    assert shell.ok(*members, "role", "org", "8", "billing") == "8 is billing\n"
+    assert shell(*members, "role", "org", "8", "king").code == 2
+    assert shell(*members, "remove", "org", "7").code == 1
+    assert shell.json(*members, "remove", "org", "8") == {"removed": True}
+    assert shell.ok(*members, "remove", "org", "8") == "8 was no member\n"
+    assert [row["user_id"] for row in shell.json(*members, "list", "org")["members"]] == ["7"]
 
 
 def test_an_account_is_shown_with_all_it_has(shell: Shell, ada: str) -> None:
     shell.ok("credits", "hold", ada, "60", "--description", "a film")
-    shell.ok("accounts", "members", ada, "add", "7")
+    shell.ok("accounts", "members", "add", ada, "7")
     shown = shell.ok("accounts", "show", ada)
     for line in ("external id        ada", "held               60", "open grants:", "members:"):
         assert line in shown
@@ -181,4 +183,35 @@ def test_verify_names_what_does_not_add_up(shell: Shell, conn: Conn, ada: str) -
     assert "violations in 1 account and 1 ledger row" in wrong.err
     as_json = shell("verify", "--json")
     assert as_json.code == 1
-    assert as_json.json["violations"][0]["rule"] == "balance is the sum of the ledger"
+    rules = [each["rule"] for each in as_json.json["violations"]]
+    assert "balance is the sum of the ledger" in rules
+
+
+def test_an_account_is_found_by_its_address(shell: Shell, conn: Conn) -> None:
+    for name in ("one", "two"):
+        conn.execute("select pgsaas.create_account(p_name => %s, p_email => 'a@x.org')", [name])
+    conn.execute("select pgsaas.create_account(p_email => 'b@x.org', p_external_id => 'b')")
+    conn.execute("select pgsaas.create_account(p_email => 'c@x.org', p_external_id => 'b@x.org')")
+    assert shell("accounts", "show", "a@x.org").err == (
+        'pgsaas: "a@x.org" names 2 accounts: give the account id\n'
+    )
+    meant = shell.json("accounts", "show", "b@x.org")["account"]
+    assert meant["email"] == "c@x.org"  # an external id goes before an address
+    assert shell.json("accounts", "show", "c@x.org")["account"] == meant
+
+
+def test_a_list_names_each_account_once_and_briefly(shell: Shell, users: Conn) -> None:
+    shell.ok("attach", "public.users", "--email", "email")
+    shell.ok("accounts", "create", "--kind", "organization", "--name", "Film Co")
+    lines = shell.ok("accounts", "list").splitlines()
+    assert lines[0].split() == ["account", "id", "external", "id", "called", "state", "available"]
+    assert max(map(len, lines)) <= 80
+    listed = "\n".join(lines)
+    assert "public.users:1  1@x.org" in listed
+    assert "Film Co" in listed
+
+
+def test_a_grant_that_counts_later_says_so(shell: Shell, ada: str) -> None:
+    added = shell.ok("credits", "add", ada, "5", "--effective", "2130-01-01")
+    assert added.startswith("added 5 from 2130-01-01 00:00:00Z on (grant 2): balance 500")
+    assert "2130-01-01 00:00:00Z" in shell.ok("accounts", "show", ada)

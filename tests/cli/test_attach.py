@@ -14,7 +14,11 @@ from tests.conftest import Conn
 def test_a_users_table_is_attached_once(shell: Shell, users: Conn) -> None:
     attached = shell.ok("attach", "public.users", "--id", "id", "--email", "email")
     assert attached == "public.users is attached: 3 new accounts\n"
-    assert shell.json("attach", "public.users") == {"realm": "public.users", "attached": 0}
+    assert shell.json("attach", "public.users") == {
+        "realm": "public.users",
+        "attached": 0,
+        "identity_realm": "public.users",
+    }
     users.execute("insert into public.users values (4, '4@x.org')")
     assert shell.json("credits", "balance", "4")["balance"] == 0
 
@@ -64,7 +68,7 @@ def test_a_table_is_detached_and_its_accounts_stay(shell: Shell, users: Conn) ->
 
 
 def test_what_is_no_table_is_one_line(shell: Shell, users: Conn) -> None:
-    assert "name it with its schema" in shell("attach", "users").err
+    assert "a table is named with its schema" in shell("attach", "users").err
     for verb in ("attach", "detach"):
         missing = shell(verb, "public.nope")
         assert (missing.code, missing.out) == (1, "")
@@ -89,3 +93,20 @@ def test_wrappers_are_written_into_a_schema(shell: Shell, conn: Conn) -> None:
     assert shell.json("expose", "--schema", "api") == {"functions": names}
     missing = shell("expose", "--schema", "nope")
     assert (missing.code, missing.err) == (1, 'pgsaas: schema "nope" does not exist\n')
+
+
+def test_attaching_says_whose_ids_are_those_of_users(shell: Shell, users: Conn) -> None:
+    users.execute("create table public.staff (id bigint primary key)")
+    assert shell("attach").err == "no table is attached\n"
+    assert "its ids are the user ids" in shell("attach", "public.users").err
+    second = shell("attach", "public.staff").err
+    assert "the user ids are still those of public.users" in second
+    assert "pgsaas settings set identity_realm public.staff" in second
+    listed = shell.json("attach")
+    assert [each["realm"] for each in listed["attachments"]] == ["public.staff", "public.users"]
+    assert listed["identity_realm"] == "public.users"
+    assert shell("detach", "public.staff").err == ""
+    assert shell("detach", "public.users").err == (
+        "the user ids are still those of public.users (setting identity_realm)\n"
+    )
+    assert shell("attach", "--id", "id").code == 2

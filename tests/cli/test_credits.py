@@ -124,7 +124,7 @@ def test_credits_move_within_an_organization(shell: Shell, conn: Conn, ada: str)
         1,
         "pgsaas: the accounts share no organization (NOT_TRANSFERABLE)\n",
     )
-    shell.ok("accounts", "members", "org", "add", "ada", "--role", "owner")
+    shell.ok("accounts", "members", "add", "org", "ada", "--role", "owner")
     shell.ok("credits", "add", ada, "10")
     moved = shell.ok("credits", "transfer", ada, "org", "5", "--description", "a gift")
     assert moved == "transferred 5: balance 505, row 3, available 505\n"

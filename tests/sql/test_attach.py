@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.conftest import Conn
@@ -219,3 +220,43 @@ def test_attaching_again_without_an_address_keeps_the_address_column(host: Host)
     host.ledger.conn.execute("select pgsaas.attach_users(%s)", ["public.users"])
     host.add(3, 3, "bigint")
     assert set(host.accounts().values()) == {f"u{n}@example.com" for n in (1, 2, 3)}
+
+
+def test_an_address_column_named_later_reaches_the_accounts_that_are_there(host: Host) -> None:
+    host.table("bigint", 3)
+    host.run("alter table users add mail text")
+    host.run("update users set mail = 'm' || id")
+    host.run("update users set mail = repeat('y', 3000) where id = 3")
+    host.attach(p_email=None)
+    assert set(host.accounts().values()) == {None}
+    host.attach(p_email="mail")
+    assert host.accounts() == {"1": "m1", "2": "m2", "3": None}
+    host.attach(p_email="email")
+    assert host.accounts() == {"1": "u1@example.com", "2": "u2@example.com", "3": "u3@example.com"}
+
+
+def test_addresses_changed_while_it_was_detached_are_caught_up(host: Host) -> None:
+    host.table("uuid", 2)
+    host.attach()
+    host.ledger.scalar("select pgsaas.detach_users('public.users')")
+    host.run("update users set email = 'new@example.com'")
+    host.attach()
+    assert set(host.accounts().values()) == {"new@example.com"}
+
+
+def test_an_address_set_by_hand_outlives_attaching_again(host: Host) -> None:
+    host.table("bigint", 1)
+    host.attach()
+    account = host.ledger.scalar("select pgsaas.account_id_for('1')")
+    host.ledger.call("update_account", account, p_email="hand@example.com")
+    host.attach()
+    assert host.accounts() == {"1": "hand@example.com"}
+
+
+@pytest.mark.parametrize("kind", ["view", "materialized view"])
+def test_a_view_is_no_users_table(host: Host, kind: str) -> None:
+    host.table("bigint", 1)
+    host.run(f"create {kind} people as select * from users")
+    with pytest.raises(psycopg.Error, match="people is no table") as refused:
+        host.attach("people")
+    assert refused.value.sqlstate == "22023"

@@ -18,8 +18,8 @@ from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.output import Output, shared_options
-from pgsaas.cli.table import as_json
 from pgsaas.cli.staff import admins, audit
+from pgsaas.cli.table import as_json
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
 from pgsaas.cli.verify import verify

@@ -38,7 +38,9 @@ class Output:
             except ImportError:
                 pass
             else:
-                Console(stderr=True, highlight=False).print(line, style=style, markup=False, soft_wrap=True)
+                Console(stderr=True, highlight=False).print(
+                    line, style=style, markup=False, soft_wrap=True
+                )
                 return
         click.echo(line, err=True)
 

@@ -74,7 +74,7 @@ def test_what_is_no_table_is_one_line(shell: Shell, users: Conn) -> None:
         assert (missing.code, missing.out) == (1, "")
         assert missing.err == (
             'pgsaas: relation "public.nope" does not exist: '
-            "name it with its schema, such as public.users\n"
+            "a table is named with its schema, such as public.users\n"
         )
     assert shell("attach", "a b").code == 1
     assert shell("attach", "public.users", "--id", "nope").err == (

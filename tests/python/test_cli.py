@@ -155,15 +155,23 @@ def test_the_scripts_can_be_printed(bare: Server, run: Run) -> None:
     assert "set local pgsaas.adopt_roles = 'on';" in roles
     away = run("migrate", "--roles-sql", url="postgresql://landlord@127.0.0.1:1/d")
     assert "set local pgsaas.installer = 'landlord';" in away.stdout
+    named = run("migrate", "--roles-sql", "--installer", "shop", url="postgresql://127.0.0.1:1/d")
+    assert "set local pgsaas.installer = 'shop';" in named.stdout
+    assert "\\set ON_ERROR_STOP on" in named.stdout
+    assert run("migrate", "--installer", "shop").returncode == 2
 
 
 def test_a_mistake_in_usage_is_exit_2(run: Run) -> None:
     for arguments in (["nonsense"], ["migrate", "--nonsense"], ["clock", "set"]):
         assert run(*arguments).returncode == 2
+    as_json = run("credits", "deduct", "a", "much", "--json")
+    assert as_json.returncode == 2
+    assert "'much' is no amount" in json.loads(as_json.stdout)["error"]
 
 
 def test_every_command_has_help_and_json(run: Run) -> None:
-    for command in ("migrate", "status", "adopt", "doctor", "uninstall", "clock"):
+    commands = ("migrate", "status", "adopt", "doctor", "uninstall", "clock", "admins", "audit")
+    for command in commands:
         text = run(command, "--help").stdout
         assert "--json" in text
         assert "--database-url" in text

@@ -68,3 +68,19 @@ def test_a_toml_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "pgsaas.toml").write_text("database_url = \n")
     with pytest.raises(PgsaasError, match=r"pgsaas\.toml cannot be read"):
         read_settings(environment={}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("database-url = 'x'", "database-url"),
+        ("[pgsaas]\ndatabase_url = 'x'", "pgsaas"),
+        ("database_url = 5", "database_url"),
+    ],
+)
+def test_a_toml_file_with_something_else_in_it_is_refused(
+    tmp_path: Path, text: str, unknown: str
+) -> None:
+    (tmp_path / "pgsaas.toml").write_text(text)
+    with pytest.raises(PgsaasError, match=f'"{unknown}" means nothing here'):
+        read_settings(environment={}, folder=tmp_path)

@@ -83,3 +83,11 @@ def error_codes() -> dict[str, frozenset[str]]:
         for row in sections()["Error codes"]
         if re.fullmatch(r"[A-Z_]+", row[0])
     }
+
+
+def settings() -> dict[str, list[str]]:
+    """The values each setting takes, words or kinds of value."""
+    return {
+        row[0]: [value for value in row[1].split(", ") if not value.startswith("0 to")]
+        for row in sections()["Settings"]
+    }

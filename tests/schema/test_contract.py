@@ -3,10 +3,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import Conn
-from tests.schema.contract import Function, error_codes, functions, readable
+from tests.schema.contract import Function, error_codes, functions, readable, settings
 
 SQL = Path(__file__).parents[2] / "sql"
 
@@ -112,3 +113,25 @@ def test_every_writer_charges_once_when_its_columns_are_spelled_out(conn: Conn) 
     assert after is not None
     assert after[0] == before[0] + 6
     assert conn.execute("select count(*) from pgsaas.credit_holds").fetchone() == (2,)
+
+
+def test_the_settings_are_those_of_the_contract(tx: Conn) -> None:
+    columns = tx.execute(
+        "select attname from pg_attribute where attrelid = 'pgsaas.settings'::regclass"
+        " and attnum > 1 and not attisdropped"
+    )
+    assert {name for (name,) in columns} == set(settings())
+
+
+@pytest.mark.parametrize("name", settings())
+def test_a_setting_takes_the_values_of_the_contract(tx: Conn, name: str) -> None:
+    examples = {"amount": "12.5", "interval": "3 days", "a realm": "public.people", "null": None}
+    for value in settings()[name]:
+        meant = examples.get(value, value)
+        stored = tx.execute("select pgsaas.set_setting(%s, %s)", [name, meant]).fetchone()
+        assert stored == (meant,)
+    wrong = "x" if "a realm" not in settings()[name] else "x" * 256
+    for refused in [wrong] + ([] if "null" in settings()[name] else [None]):
+        with pytest.raises(psycopg.Error) as error, tx.transaction():
+            tx.execute("select pgsaas.set_setting(%s, %s)", [name, refused])
+        assert error.value.sqlstate == "22023"

@@ -1,0 +1,159 @@
+"""What doctor and status see: somebody changed something by hand, or forgot something."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.cli.conftest import Shell
+from tests.conftest import Conn, Database
+
+BY_HAND = {
+    "changed": (
+        "create or replace function pgsaas.available(p_b pgsaas.account_balances)"
+        " returns numeric language sql as 'select 1000000.0'",
+        "pgsaas.available(pgsaas.account_balances)",
+    ),
+    "searching": (
+        "alter function pgsaas.raise_not_found(text) set search_path = public",
+        "pgsaas.raise_not_found(text)",
+    ),
+    "invoker": (
+        "alter function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text, jsonb)"
+        " security invoker",
+        "pgsaas.deduct_credits(uuid,numeric,uuid,text,text,text,jsonb)",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def adopted(shell: Shell) -> None:
+    """Databases of tests are clones; this one shall count as the original."""
+    shell.ok("adopt")
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_function_changed_by_hand_is_drift_until_it_is_loaded_again(
+    shell: Shell, conn: Conn, name: str
+) -> None:
+    change, signature = BY_HAND[name]
+    assert shell("status").code == 0
+    conn.execute(change.encode())
+    drifted = shell("status")
+    assert drifted.code == 3
+    assert f"drifted: function {signature} is not as it was loaded" in drifted.out
+    sick = shell("doctor")
+    assert sick.code == 5
+    assert f"migrations: drifted: function {signature}" in sick.out
+    mended = shell("migrate")
+    assert "functions loaded" in mended.out
+    assert f"function {signature} is not as it was loaded" in mended.err
+    assert shell("status").code == 0
+    assert shell.ok("migrate") == "nothing to do\n"
+
+
+def test_a_function_that_is_gone_comes_back(shell: Shell, conn: Conn) -> None:
+    conn.execute("drop function pgsaas.reset_clock()")
+    assert "function pgsaas.reset_clock() is not" in shell("status").out
+    assert "pgsaas.reset_clock" in shell.json("migrate", "--sql")["sql"]
+    shell.ok("migrate")
+    assert shell("status").code == 0
+
+
+def test_a_function_that_no_file_makes_is_named_and_refused(shell: Shell, conn: Conn) -> None:
+    conn.execute("create function pgsaas.mine() returns integer language sql as 'select 1'")
+    assert "function pgsaas.mine() is not as it was loaded" in shell("status").out
+    refused = shell("migrate")
+    assert refused.code == 1
+    assert "no file of sql/ makes: function pgsaas.mine()" in refused.err
+
+
+def test_the_test_clock_is_no_drift(shell: Shell) -> None:
+    shell.ok("clock", "set", "2030-01-01")
+    assert shell("status").code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            "alter table pgsaas.credit_transactions disable row level security",
+            "row security is off on credit_transactions",
+        ),
+        (
+            "alter table pgsaas.credit_transactions disable trigger credit_transactions_guard",
+            "trigger credit_transactions_guard on credit_transactions is off",
+        ),
+    ],
+)
+def test_a_guard_switched_off_is_found_and_switched_on_again(
+    shell: Shell, conn: Conn, change: str, found: str
+) -> None:
+    shell.ok("doctor")
+    conn.execute(change.encode())
+    sick = shell("doctor")
+    assert (sick.code, sick.out) == (5, f"guards: {found}: `pgsaas migrate --force`\n")
+    shell.ok("migrate", "--force")
+    shell.ok("doctor")
+
+
+def test_user_ids_that_no_account_has_are_found(shell: Shell, users: Conn) -> None:
+    shell.ok("attach", "public.users")
+    shell.ok("doctor")
+    shell.ok("settings", "set", "identity_realm", "public.members")
+    sick = shell("doctor")
+    assert sick.code == 5
+    assert "users: user ids are those of public.members, which no account has" in sick.out
+    assert "pgsaas settings set identity_realm public.users" in sick.out
+
+
+def test_nobody_in_the_backend_role_is_a_note(shell: Shell, conn: Conn) -> None:
+    role = f"backend_{os.getpid()}"
+    lonely = shell("doctor")
+    assert (lonely.code, lonely.out) == (0, "all is well\n")
+    assert "note: no login role is a member of pgsaas_app" in lonely.err
+    assert shell.json("doctor")["findings"][0]["is_note"] is True
+    conn.execute(f"create role {role} login in role pgsaas_app")
+    try:
+        assert shell("doctor").err == ""
+    finally:
+        conn.execute(f"drop role {role}")
+
+
+def test_a_backend_is_told_who_may_look(shell: Shell, db: Database, conn: Conn) -> None:
+    role = f"backend_{os.getpid()}"
+    conn.execute(f"create role {role} login in role pgsaas_app")
+    shell.use(db.dsn_as(role))
+    try:
+        for command in ("status", "doctor", "migrate"):
+            refused = shell(command)
+            assert (refused.code, refused.out) == (1, "")
+            assert "pgsaas_owner" in refused.err
+            assert refused.err.count("\n") == 1
+    finally:
+        conn.execute(f"drop role {role}")
+
+
+def test_staff_come_and_go_and_are_on_record(shell: Shell) -> None:
+    assert shell("admins", "list").err == "there are no platform admins\n"
+    added = shell.ok("admins", "add", "7", "--reason", "on call")
+    assert added == "7 is now a platform admin\n"
+    assert shell.ok("admins", "add", "7") == "7 is already a platform admin\n"
+    assert [each["user_id"] for each in shell.json("admins", "list")["admins"]] == ["7"]
+    assert shell.ok("admins", "remove", "7") == "7 is no longer platform admin\n"
+    assert shell.ok("admins", "remove", "7") == "7 was no platform admin\n"
+    events = shell.json("audit", "--limit", "1")
+    assert [each["action"] for each in events["events"]] == ["platform_admin.removed"]
+    earlier = shell.json("audit", "--before", str(events["next"]))["events"]
+    assert earlier[0]["action"] == "platform_admin.added"
+    assert earlier[0]["details"]["reason"] == "on call"
+
+
+def test_the_record_of_an_account_is_its_own(shell: Shell, ada: str) -> None:
+    shell.ok("accounts", "freeze", ada, "--reason", "fraud")
+    shell.ok("admins", "add", "7")
+    events = shell.json("audit", ada)["events"]
+    assert [each["action"] for each in events] == ["account.frozen"]
+    assert "fraud" in shell.ok("audit", ada)
+    assert shell("audit", "nobody").code == 1

@@ -36,6 +36,7 @@ RESTORED = "tests/security/test_restored.py"
 ROLES = "tests/schema/test_install_roles.py"
 CLI = "tests/python/test_cli.py"
 CREDITS = "tests/cli/test_credits.py"
+DOCTOR = "tests/cli/test_doctor.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -552,8 +553,8 @@ FAULTS = [
     Fault(
         "a refusal exits as a success",
         "pgsaas/cli/output.py",
-        "({answer['error_code']})\")\n            return 1",
-        "({answer['error_code']})\")\n            return 0",
+        "({answer['error_code']})\", ERROR)\n            return 1",
+        "({answer['error_code']})\", ERROR)\n            return 0",
         CREDITS,
     ),
     Fault(
@@ -562,5 +563,40 @@ FAULTS = [
         "return 0 if found.current else 3",
         "return 0",
         CLI,
+    ),
+    Fault(
+        "a function that acts as somebody else is no drift",
+        "pgsaas/install/loader.py",
+        "p.prosrc, p.prosecdef, p.proconfig, p.provolatile)",
+        "p.prosrc, p.proconfig, p.provolatile)",
+        DOCTOR,
+    ),
+    Fault(
+        "a function changed by hand stays after a load",
+        "pgsaas/install/loader.py",
+        "and is_loaded(conn, resources) and not changed_functions(conn):",
+        "and is_loaded(conn, resources):",
+        DOCTOR,
+    ),
+    Fault(
+        "a guard that was switched off stays off",
+        "sql/80_triggers.sql",
+        "and t.tgname = v_wanted.name and t.tgenabled not in ('O', 'A')",
+        "and t.tgname = v_wanted.name and false",
+        DOCTOR,
+    ),
+    Fault(
+        "attaching with another address column leaves the addresses",
+        "sql/55_attachments.sql",
+        "if v_email_attnum is not null and v_email_attnum is distinct from v_email_before then",
+        "if false then",
+        "tests/sql/test_attach.py",
+    ),
+    Fault(
+        "attaching again overwrites addresses",
+        "sql/55_attachments.sql",
+        "if v_email_attnum is not null and v_email_attnum is distinct from v_email_before then",
+        "if v_email_attnum is not null then",
+        "tests/sql/test_attach.py",
     ),
 ]

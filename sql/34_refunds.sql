@@ -58,7 +58,10 @@ begin
     v_amount := coalesce(p_amount, -v_taken.amount - v_before);
     if v_taken.seq is null then
         error_code := 'NOT_REFUNDABLE';
-        error_message := 'only a deduction or a capture can be refunded';
+        error_message := case when p_seq between 1 and v_b.archived_seq
+            then format('row %s is archived', p_seq)
+            when p_seq between 1 and v_b.seq then 'only a deduction or a capture can be refunded'
+            else format('there is no row %s', p_seq) end;
     elsif v_amount > -v_taken.amount - v_before or v_amount = 0 then
         error_code := 'REFUND_EXCEEDS';
         error_message := format('at most %s can be refunded',

@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 2
 
 
-def run_tests(tests: list[str], folder: Path = ROOT) -> tuple[bool, str]:
+def run_tests(tests: list[str], folder: Path = ROOT, at_once: int = 1) -> tuple[bool, str]:
     """Whether the tests of this copy of the project pass; and pytest's closing line."""
+    shared = ["-n", str(at_once)] if at_once > 1 else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shared, *tests],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -61,7 +62,7 @@ def try_fault(fault: Fault) -> str | None:
 def main() -> None:
     """Exit 0 when every fault was noticed by its test, and every test passes without it."""
     wanted = [fault for fault in FAULTS if all(word in fault.name for word in sys.argv[1:])]
-    passed, closing = run_tests(sorted({fault.test for fault in wanted}))
+    passed, closing = run_tests(sorted({fault.test for fault in wanted}), at_once=AT_ONCE)
     if not passed:
         sys.exit(f"the tests must pass before faults are planted: {closing}")
     unnoticed = 0

@@ -48,3 +48,20 @@ def test_the_part_that_burned_last_comes_back_first(ledger: Ledger) -> None:
     assert ledger.grants(account) == [("bonus", 10)]
     ledger.done("refund_credits", account, 3, 4)
     assert ledger.grants(account) == [("purchase", 4), ("bonus", 10)]
+
+
+def test_a_refusal_says_what_the_row_is(ledger: Ledger) -> None:
+    account = ledger.account(10)
+    ledger.done("deduct_credits", account, 1)
+
+    def said(seq: int | None) -> str:
+        answer = ledger.call("refund_credits", account, seq)
+        assert answer["error_code"] == "NOT_REFUNDABLE"
+        return str(answer["error_message"])
+
+    assert said(1) == "only a deduction or a capture can be refunded"
+    assert said(3) == "there is no row 3"
+    assert said(0) == "there is no row 0"
+    ledger.at(day("2026-05-01"))
+    ledger.call_all("archive_ledger", account, day("2026-04-01"))
+    assert said(2) == "row 2 is archived"

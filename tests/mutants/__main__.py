@@ -21,7 +21,19 @@ def run_tests(tests: list[str], folder: Path = ROOT, at_once: int = 1) -> tuple[
     """Whether the tests of this copy of the project pass; and pytest's closing line."""
     shared = ["-n", str(at_once)] if at_once > 1 else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *shared, *tests],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            *shared,
+            "-m",
+            "not soak",
+            *tests,
+        ],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,

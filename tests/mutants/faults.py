@@ -112,8 +112,8 @@ FAULTS = [
     Fault(
         "an upgrade grants the whole new allowance",
         "sql/36_periods.sql",
-        "v_more numeric := p_allowance - v_b.period_granted;",
-        "v_more numeric := p_allowance;",
+        "v_more := p_allowance - v_b.period_granted;",
+        "v_more := p_allowance;",
         GOLDEN,
     ),
     Fault(

@@ -527,7 +527,7 @@ FAULTS = [
         "pgsaas/install/loader.py",
         "if (select pg_catalog.btrim(p.prosrc) <> 'select pg_catalog.now()' from",
         "if (select pg_catalog.btrim(p.prosrc) = '' from",
-        "tests/schema/test_install_clock.py",
+        LOAD,
     ),
     Fault(
         "what the host granted stays after a load",

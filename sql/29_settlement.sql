@@ -7,13 +7,16 @@
 --
 -- Events are handled in time order; on a tie lapse, reset, expire, admit. The rules:
 -- * Free credits and owed never coexist: whatever becomes free pays what is owed first.
--- * A returning part whose grant has expired is gone if it was held (an expiry row); if it was
---   refunded it lives in a new grant for the time it had left when it was taken, at most until the
---   next reset.
+-- * A returning part whose grant has expired is gone if it was held (an expiry row), as far as a
+--   revocation has not taken its like already; if it was refunded it lives in a new grant for the
+--   time it had left when it was taken, at most until the next reset. A hold that lapses just when
+--   its grants end lapses first: what returns then may still roll over.
 -- * Overdraft that is given back after it was paid returns to the grants that paid it.
 -- * A returning part whose grant was revoked without recovery is taken back before it becomes free.
--- * At the end of a period free credits of its own grants roll over up to the limit; the rest
---   expires.
+-- * At the end of a period free credits of its own grants roll over up to the limit, the newest
+--   first; the rest expires.
+-- * Credits that go on in a new grant, by rollover or a late refund, count as moved on the old one,
+--   and the new one names the grant they were first part of: a revocation finds them there.
 --
 -- The account's row must be locked by writers; readers take what their snapshot holds. Grants and
 -- holds are read with the caller's rights, so a reader sees nothing that row security hides.
@@ -91,6 +94,37 @@ comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
     'A grant that ends with what is free in it; or, with p_held, only so many credits that were '
     'held and return too late.';
 
+-- What a revocation has taken already goes on as credits of its own: nobody could take it again.
+create or replace function pgsaas.hand_on(
+    inout p_b pgsaas.account_balances, inout p_grants pgsaas.credit_grants[], p_i integer,
+    p_source text, p_amount numeric, p_at timestamptz, p_expires_at timestamptz)
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_old pgsaas.credit_grants := p_grants[p_i];
+    v_new pgsaas.credit_grants;
+    v_moving numeric := least(p_amount,
+        v_old.amount - v_old.revoked - v_old.moved - v_old.expired);
+begin
+    if v_moving > 0 then
+        v_new := pgsaas.new_grant(p_b, p_source, v_moving, v_moving, p_at, p_expires_at);
+        v_new.root_account_id := coalesce(v_old.root_account_id, v_old.account_id);
+        v_new.root_grant_id := coalesce(v_old.root_grant_id, v_old.grant_id);
+        p_b.grant_count := v_new.grant_id;
+        p_grants[p_i].moved := v_old.moved + v_moving;
+        p_grants := p_grants || v_new;
+    end if;
+    if p_amount > v_moving then
+        p_grants := p_grants || pgsaas.new_grant(p_b, p_source, p_amount - v_moving,
+            p_amount - v_moving, p_at, p_expires_at);
+        p_b.grant_count := p_b.grant_count + 1;
+    end if;
+end $$;
+comment on function pgsaas.hand_on(pgsaas.account_balances, pgsaas.credit_grants[], integer, text,
+    numeric, timestamptz, timestamptz) is
+    'Lets credits of grant number p_i of the list go on in a new grant, which names the grant they '
+    'were first part of.';
+
 -- The grants that settlement has to look at: open, pending, and those that returning parts came
 -- from. The cached head is shown with what is really left of it.
 create or replace function pgsaas.grants_to_settle(p_b pgsaas.account_balances, p_part_ids bigint[])
@@ -148,6 +182,7 @@ declare
     v_free numeric;
     v_ends timestamptz;
     v_ids bigint[];
+    v_handed record;
     v_periods integer := 0;
 begin
     settled := p_b;
@@ -199,12 +234,20 @@ begin
                 v_n := v_n + 1;
                 v_left := v_part_amounts[v_n];
                 v_i := array_position(v_ids, v_part_ids[v_n]);
-                v_is_over := v_i is not null and grants[v_i].expires_at <= v_at;
+                if v_part_ids[v_n] > p_b.grant_count then    -- made below, in the order of ids
+                    v_i := cardinality(v_ids) + v_part_ids[v_n] - p_b.grant_count;
+                end if;
+                v_is_over := v_i is not null and (grants[v_i].expires_at < v_at
+                    or grants[v_i].expires_at = v_at and v_event.what = 'return');
                 if v_is_over and p_taken_at is null then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part_ids[v_n],
-                        v_event.id);
-                    grants[v_i] := pgsaas.expired_grant(grants[v_i], v_left);
-                    continue;
+                    v_pays := least(v_left, greatest(0, grants[v_i].amount - grants[v_i].revoked
+                        - grants[v_i].moved - grants[v_i].expired - grants[v_i].remaining));
+                    if v_pays > 0 then
+                        new_rows := new_rows || pgsaas.new_row('expiry', -v_pays, v_at,
+                            v_part_ids[v_n], v_event.id);
+                        grants[v_i] := pgsaas.expired_grant(grants[v_i], v_pays);
+                        v_left := v_left - v_pays;
+                    end if;
                 end if;
                 if grants[v_i].unrecovered > 0 then
                     v_pays := least(v_left, grants[v_i].unrecovered);
@@ -227,12 +270,12 @@ begin
                     continue;
                 end if;
                 v_ends := 'infinity';
-                if v_i is not null then
+                if v_i is not null and p_taken_at is not null then
                     -- a late refund: the time that was left when the credits were taken
                     v_ends := least(settled.next_reset_at, v_at + pgsaas.exact_interval(
                         grants[v_i].expires_at - least(grants[v_i].expires_at,
                             greatest(p_taken_at, grants[v_i].effective_at))));
-                else
+                elsif v_i is null then
                     -- overdraft that was paid since: back to the grants that paid, the last first
                     for v_payer in reverse cardinality(grants) .. 1 loop
                         v_pays := least(v_left, grants[v_payer].paid);
@@ -247,11 +290,16 @@ begin
                 if v_ends <= v_at then
                     new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at, v_part_ids[v_n],
                         v_event.id);
+                    grants[v_i] := pgsaas.expired_grant(grants[v_i], v_left);
+                elsif v_left > 0 and v_i is not null then
+                    v_handed := pgsaas.hand_on(settled, grants, v_i, 'refund', v_left, v_at,
+                        v_ends);
+                    settled := v_handed.p_b;
+                    grants := v_handed.p_grants;
                 elsif v_left > 0 then
                     grants := grants || pgsaas.new_grant(settled, 'refund', v_left, v_left, v_at,
                         v_ends);
                     settled.grant_count := settled.grant_count + 1;
-                    v_ids := v_ids || settled.grant_count;
                 end if;
             end loop;
         elsif v_event.what = 'expire' then
@@ -273,26 +321,30 @@ begin
             new_rows := new_rows || pgsaas.new_row('grant', v_left, v_at, v_event.id);
         else
             v_free := 0;
-            for v_i in 1 .. cardinality(grants) loop
-                if grants[v_i].is_open and grants[v_i].expires_at = settled.next_reset_at
-                   and grants[v_i].source in ('allowance', 'rollover') then
-                    v_free := v_free + grants[v_i].remaining;
-                    grants[v_i] := pgsaas.expired_grant(grants[v_i]);
-                end if;
-            end loop;
-            v_left := least(v_free, settled.rollover_limit);
+            v_left := settled.rollover_limit;    -- null: all of it
+            v_ends := settled.next_reset_at;
             settled.period_count := settled.period_count + 1;
             settled.period_granted := settled.allowance;
             settled.next_reset_at := pgsaas.period_end(settled.period_anchor,
                 settled.period_count + 1);
-            if v_free > v_left then
-                new_rows := new_rows || pgsaas.new_row('expiry', v_left - v_free, v_at);
-            end if;
-            if v_left > 0 then
-                grants := grants || pgsaas.new_grant(settled, 'rollover', v_left, v_left, v_at,
-                    settled.next_reset_at);
-                settled.grant_count := settled.grant_count + 1;
-                v_ids := v_ids || settled.grant_count;
+            for v_i in reverse cardinality(grants) .. 1 loop
+                if grants[v_i].is_open and grants[v_i].expires_at = v_ends
+                   and grants[v_i].source in ('allowance', 'rollover') then
+                    v_pays := least(grants[v_i].remaining, v_left);
+                    v_left := v_left - v_pays;
+                    v_free := v_free + grants[v_i].remaining - v_pays;
+                    if v_pays > 0 then
+                        v_handed := pgsaas.hand_on(settled, grants, v_i, 'rollover', v_pays, v_at,
+                            settled.next_reset_at);
+                        settled := v_handed.p_b;
+                        grants := v_handed.p_grants;
+                        grants[v_i].remaining := grants[v_i].remaining - v_pays;
+                    end if;
+                    grants[v_i] := pgsaas.expired_grant(grants[v_i]);
+                end if;
+            end loop;
+            if v_free > 0 then
+                new_rows := new_rows || pgsaas.new_row('expiry', -v_free, v_at);
             end if;
             if settled.allowance > 0 then
                 v_pays := least(settled.allowance, settled.owed);
@@ -300,7 +352,6 @@ begin
                 grants := grants || pgsaas.new_grant(settled, 'allowance', settled.allowance,
                     settled.allowance - v_pays, v_at, settled.next_reset_at);
                 settled.grant_count := settled.grant_count + 1;
-                v_ids := v_ids || settled.grant_count;
                 new_rows := new_rows || pgsaas.new_row('grant', settled.allowance, v_at,
                     settled.grant_count);
             end if;

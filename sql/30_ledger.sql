@@ -291,10 +291,10 @@ begin
         on conflict (account_id, grant_id) do update
            set remaining = excluded.remaining, is_open = excluded.is_open,
                is_pending = excluded.is_pending, unrecovered = excluded.unrecovered,
-               paid = excluded.paid, expired = excluded.expired
-         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid, g.expired)
+               paid = excluded.paid, expired = excluded.expired, moved = excluded.moved
+         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid, g.expired, g.moved)
                is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
-                   excluded.unrecovered, excluded.paid, excluded.expired);
+                   excluded.unrecovered, excluded.paid, excluded.expired, excluded.moved);
         if p_b.balance - p_b.held < p_b.low_balance_at
            and (v_plan.settled).balance - (v_plan.settled).held >= p_b.low_balance_at then
             -- a fall from here is a crossing of its own: store_balance looks where it began

@@ -223,6 +223,9 @@ begin
     elsif v_hold.state <> 'open' then
         error_code := 'HOLD_CLOSED';
         error_message := 'the hold is ' || v_hold.state;
+    elsif v_excess > 0 and v_b.is_frozen and p_shortfall = 'refuse' then
+        error_code := 'ACCOUNT_FROZEN';
+        error_message := 'the account is frozen: no more than was held can be captured';
     elsif v_excess > pgsaas.available(v_b) and p_shortfall = 'refuse' then
         error_code := 'INSUFFICIENT_CREDITS';
         error_message := format('not enough credits: %s needed beyond the hold, %s available',
@@ -231,7 +234,8 @@ begin
     else
         success := true;
         if p_shortfall = 'partial' then
-            v_excess := least(v_excess, pgsaas.available(v_b));
+            v_excess := case when v_b.is_frozen then 0
+                else least(v_excess, pgsaas.available(v_b)) end;
         end if;
         captured := least(coalesce(p_amount, v_hold.amount), v_hold.amount) + v_excess;
         update pgsaas.credit_holds h set state = 'captured', closed_at = v_b.last_at
@@ -264,7 +268,8 @@ comment on function pgsaas.capture_hold(uuid, bigint, numeric, text, text, jsonb
     'Charges a hold and closes it. Less than was held (null: all of it): the rest returns to the '
     'grants it came from, and expires if they have. More: the excess is taken if available, else '
     'p_shortfall decides: refuse (INSUFFICIENT_CREDITS, the hold stays open), partial (what is '
-    'available), debt (the rest is owed). captured is what was charged. ACCOUNT_NOT_FOUND, '
+    'available), debt (the rest is owed). Of a frozen account no more than was held is taken '
+    '(ACCOUNT_FROZEN for refuse), but for debt. captured is what was charged. ACCOUNT_NOT_FOUND, '
     'HOLD_NOT_FOUND, HOLD_CLOSED. With a key it has one effect, ever. 22023 for wrong arguments.';
 
 create or replace function pgsaas.release_hold(p_account_id uuid, p_hold_id bigint)

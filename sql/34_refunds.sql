@@ -128,7 +128,8 @@ begin
      where x.account_id = p_b.account_id and g.account_id = x.account_id
        and g.grant_id = x.grant_id;
     for v_part in
-        select x.grant_id, x.own, x.gone
+        select x.grant_id, x.own, x.gone,
+               row_number() over (order by x.ordinality desc) = 1 as is_last
           from rows from (jsonb_to_recordset(p_parts)
                    as (account_id uuid, grant_id bigint, own numeric,
                        gone numeric)) with ordinality x
@@ -153,18 +154,16 @@ begin
         p_row.grant_id := v_part.grant_id;
         p_row.amount := -(v_part.own + v_taken);
         p_row.created_at := p_b.last_at;
-        p_b := pgsaas.append_row(p_b, p_row, case when p_seq is null then p_key end, 'v', p_hash,
+        p_b := pgsaas.append_row(p_b, p_row, case when v_part.is_last then p_key end, 'v', p_hash,
             p_metadata);
-        if p_seq is null then
-            p_seq := p_b.seq;
-            p_new_balance := p_b.balance;
-        end if;
     end loop;
+    p_seq := p_b.seq;
+    p_new_balance := p_b.balance;
 end $$;
 comment on function pgsaas.revoke_parts(pgsaas.account_balances, jsonb, pgsaas.credit_transactions,
     text, bytea, jsonb) is
     'Revokes parts of grants of a locked, settled account: own from their free credits, gone from '
-    'others, then owed or unrecovered. One row per part; the first carries the key.';
+    'others, then owed or unrecovered. One row per part; the last carries the key.';
 
 create or replace function pgsaas.revoke_grant(
     p_account_id uuid, p_grant_id bigint, p_amount numeric default null, p_reason text default null,
@@ -295,8 +294,8 @@ begin
 end $$;
 comment on function pgsaas.revoke_grant(uuid, bigint, numeric, text, text, jsonb) is
     'Takes a grant back (a refund, a dispute), or p_amount of it, wherever its credits went by '
-    'transfer: first what is free in it, then for what is spent other free credits of those who '
-    'spent it, then they owe, or it is recorded as unrecovered (setting clawback; null on a '
-    'replay). NOT_REFUNDABLE if there is no such grant or less of it is left, ACCOUNT_NOT_FOUND. '
-    'With a key it has one effect, ever. 22023 for wrong arguments; 40001 if its credits were '
-    'transferred at the same moment.';
+    'transfer, rollover or a late refund: first what is free in it, then for what is spent other '
+    'free credits of those who spent it, then they owe, or it is recorded as unrecovered (setting '
+    'clawback; null on a replay). NOT_REFUNDABLE if there is no such grant or less of it is left, '
+    'ACCOUNT_NOT_FOUND. With a key it has one effect, ever. 22023 for wrong arguments; 40001 if '
+    'its credits were transferred at the same moment.';

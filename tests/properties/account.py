@@ -40,6 +40,7 @@ class Grant:
     moved: Decimal = ZERO
     paid: Decimal = ZERO  # what was owed
     expired: Decimal = ZERO
+    root: Grant | None = None  # what it was first part of
 
     @property
     def revocable(self) -> Decimal:
@@ -170,6 +171,17 @@ class Account:
         self.grants.append(grant)
         return grant
 
+    def hand_on(
+        self, old: Grant, source: str, amount: Decimal, at: datetime, until: datetime
+    ) -> None:
+        """Credits go on in a new grant; what was revoked of the old one, as credits of its own."""
+        rooted = min(amount, old.revocable - old.expired)
+        old.moved += rooted
+        if rooted:
+            self.new_grant(source, rooted, at, until, root=old.root or old)
+        if amount > rooted:
+            self.new_grant(source, amount - rooted, at, until)
+
     def open_grants(self) -> list[Grant]:
         def order(grant: Grant) -> tuple[Any, ...]:
             rank, expires_at = RANK[grant.source], grant.expires_at
@@ -190,17 +202,26 @@ class Account:
         self.owed += uncovered
         return [*parts, (None, uncovered)] if uncovered else parts
 
-    def give_back(self, parts: list[Part], at: datetime) -> None:
-        """Return what was held."""
+    def give_back(self, parts: list[Part], at: datetime, *, lapses: bool = False) -> None:
+        """Return what was held; a hold that lapses as its grants end was there before their end."""
         todo = list(parts)
         for grant, part in todo:
-            if grant and grant.expires_at <= at:
-                self.write("expiry", -part, at)
-                grant.expire(part)
-            elif grant:
-                grant.free += self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
-            elif rest := self.pay_owed(part):
-                todo += self.payers(rest)
+            if not grant:
+                if rest := self.pay_owed(part):
+                    todo += self.payers(rest)
+                continue
+            over = grant.expires_at < at or (grant.expires_at == at and not lapses)
+            if over and (
+                gone := min(part, max(ZERO, grant.revocable - grant.expired - grant.free))
+            ):
+                self.write("expiry", -gone, at)
+                grant.expire(gone)
+                part -= gone
+            free = self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
+            if not over:
+                grant.free += free
+            elif free:
+                self.hand_on(grant, "refund", free, at, FOREVER)
 
     def pay_unrecovered(self, grant: Grant, part: Decimal, at: datetime) -> Decimal:
         if paid := min(part, grant.unrecovered):
@@ -213,7 +234,7 @@ class Account:
     def due(self) -> Iterator[tuple[datetime, int, int, Callable[[datetime], None]]]:
         for hold in self.holds:
             if hold.is_open:
-                yield hold.expires_at, 1, hold.hold_id, partial(self.close, hold)
+                yield hold.expires_at, 1, hold.hold_id, partial(self.close, hold, lapses=True)
         yield self.period_end, 2, 0, self.reset
         for grant in self.grants:
             if grant.free:
@@ -229,9 +250,9 @@ class Account:
                 return self.last_at
             happen(at)
 
-    def close(self, hold: Hold, at: datetime) -> None:
+    def close(self, hold: Hold, at: datetime, *, lapses: bool = False) -> None:
         hold.is_open = False
-        self.give_back(hold.parts, at)
+        self.give_back(hold.parts, at, lapses=lapses)
 
     def expire(self, grant: Grant, at: datetime) -> None:
         self.write("expiry", -grant.free, at)
@@ -245,19 +266,21 @@ class Account:
         self.write("grant", amount, at)
 
     def reset(self, at: datetime) -> None:
-        free = ZERO
-        for grant in self.grants:
-            if grant.source in ("allowance", "rollover") and grant.expires_at == at:
-                free += grant.free
-                grant.expire(grant.free)
-                grant.free = ZERO
-        rolled = free if self.rollover_limit is None else min(free, self.rollover_limit)
         self.periods += 1
         self.highest = self.allowance
-        if rolled:
-            self.new_grant("rollover", rolled, at, self.period_end)
-        if free > rolled:
-            self.write("expiry", rolled - free, at)
+        room, gone = self.rollover_limit, ZERO
+        for grant in reversed(self.grants[:]):  # the newest roll over first
+            if grant.source not in ("allowance", "rollover") or grant.expires_at != at:
+                continue
+            rolls = grant.free if room is None else min(grant.free, room)
+            room = None if room is None else room - rolls
+            grant.free -= rolls
+            self.hand_on(grant, "rollover", rolls, at, self.period_end)
+            gone += grant.free
+            grant.expire(grant.free)
+            grant.free = ZERO
+        if gone:
+            self.write("expiry", -gone, at)
         self.allow(self.allowance, at)
 
     def allow(self, amount: Decimal, at: datetime) -> None:

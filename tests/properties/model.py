@@ -121,6 +121,10 @@ class Ledger(Account):
         amount = hold.amount if amount is None else amount
         parts, rest = cut(hold.parts, amount)
         excess = amount - total(parts)
+        if excess and self.is_frozen and shortfall != "debt":
+            if shortfall == "refuse":
+                return self.refuse("ACCOUNT_FROZEN")
+            excess = ZERO
         if excess > self.available:
             if shortfall == "refuse":
                 return self.refuse("INSUFFICIENT_CREDITS")
@@ -165,29 +169,48 @@ class Ledger(Account):
             until = min(at + time_left, self.period_end)
             if part and until <= at:
                 self.write("expiry", -part, at)
+                grant.expire(part)
             elif part:
-                self.new_grant("refund", part, at, until)
+                self.hand_on(grant, "refund", part, at, until)
 
     def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
         grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None
-        left = grant.revocable if grant else ZERO
+        family = [grant, *(other for other in self.grants if other.root is grant)] if grant else []
+        left = sum((each.revocable for each in family), ZERO)
         amount = left if amount is None else amount
         if not grant or not left or amount > left:
             return self.refuse("NOT_REFUNDABLE")
-        grant.revoked += amount
         if grant.is_pending:
+            grant.revoked += amount
             grant.is_pending = grant.revoked < grant.amount
             return self.done(self.write("revoke", ZERO, at), unrecovered=ZERO)
-        room = left - grant.expired
-        own = total(self.burn(min(amount, grant.free, room), [grant]))
-        harmless = min(grant.expired, amount - own)
-        grant.expired -= harmless
-        rest = amount - own - harmless
-        missing = max(ZERO, rest - sum(other.free for other in self.grants))
-        unrecovered = missing if self.clawback == "unrecovered" else ZERO
-        self.burn(rest - unrecovered)
-        grant.unrecovered += unrecovered
-        row = self.write("revoke", unrecovered - own - rest, at)
+        room = {each.grant_id: each.revocable - each.expired for each in family}
+        free = [(each, min(each.free, room[each.grant_id])) for each in family]
+        spent = [(each, max(ZERO, room[each.grant_id] - each.free)) for each in family]
+        own, _ = cut(free, amount)
+        harmless, _ = cut([(each, each.expired) for each in family], amount - total(own))
+        gone, _ = cut(spent, amount - total(own) - total(harmless))
+        for each, part in [*own, *harmless, *gone]:
+            assert each
+            each.revoked += part
+        for each, part in own:
+            assert each
+            each.free -= part
+        for each, part in harmless:
+            assert each
+            each.expired -= part
+        unrecovered = ZERO
+        for each in family:
+            from_each = [total(p for p in parts if p[0] is each) for parts in (own, harmless, gone)]
+            if each is not grant and not any(from_each):
+                continue
+            taken = from_each[2]
+            if self.clawback == "unrecovered":
+                taken = min(taken, sum((other.free for other in self.grants), ZERO))
+                each.unrecovered += from_each[2] - taken
+                unrecovered += from_each[2] - taken
+            self.burn(taken)
+            row = self.write("revoke", -from_each[0] - taken, at)
         return self.done(row, unrecovered=unrecovered)
 
     def mobile_grants(self, at: datetime) -> list[Grant]:

@@ -244,3 +244,88 @@ def test_who_spent_pays_and_not_whose_part_expired(ledger: Ledger) -> None:
     ledger.done("revoke_grant", one, 1)
     assert [ledger.balance(account)["owed"] for account in (one, two)] == [0, 5]
     assert ledger.violations() == []
+
+
+def test_what_rolled_over_is_taken_back(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, None)
+    ledger.at(day("2026-04-11"))
+    ledger.done("deduct_credits", account, 30)  # of the rollover, which burns first
+    answer = ledger.done("revoke_grant", account, 1)
+    assert answer["new_balance"] == answer["available"] == 70
+    assert ledger.moves(account)[-2:] == [("revoke", 0), ("revoke", -100)]
+    assert ledger.grants(account) == [("allowance", 70)]
+    assert ledger.call("revoke_grant", account, 1)["error_code"] == "NOT_REFUNDABLE"
+    assert ledger.violations() == []
+
+
+def test_what_rolled_over_and_expired_is_not_charged_again(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, 100)
+    for month in ("2026-04-11", "2026-05-11", "2026-06-11"):
+        ledger.at(day(month))
+        ledger.done("deduct_credits", account, 10)
+    before = ledger.balance(account)["balance"]
+    assert ledger.done("revoke_grant", account, 1)["new_balance"] == before - 10
+    assert ledger.violations() == []
+
+
+def test_a_late_refund_that_expired_is_not_charged_again(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
+    ledger.at(day("2026-03-20"))
+    ledger.done("deduct_credits", account, 100)
+    ledger.at(day("2026-04-02"))
+    ledger.done("refund_credits", account, 2)
+    assert ledger.grants(account) == [("refund", 100)]
+    ledger.at(day("2026-06-01"))
+    answer = ledger.done("revoke_grant", account, 1)
+    assert (answer["new_balance"], ledger.balance(account)["owed"]) == (0, 0)
+    assert ledger.violations() == []
+
+
+def test_a_revocation_reaches_what_a_late_refund_gave_back(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
+    ledger.at(day("2026-03-20"))
+    ledger.done("deduct_credits", account, 100)
+    ledger.at(day("2026-04-02"))
+    ledger.done("refund_credits", account, 2, 60)
+    ledger.done("add_credits", account, 500)
+    ledger.done("revoke_grant", account, 1, 60)
+    assert ledger.grants(account) == [("bonus", 500)]
+    ledger.done("revoke_grant", account, 1)
+    assert ledger.grants(account) == [("bonus", 460)]
+    assert ledger.violations() == []
+
+
+@pytest.mark.parametrize("revoked_on", ["2026-03-31 23:55", "2026-04-01 00:02"])
+@pytest.mark.parametrize("release", [True, False])
+def test_what_was_held_when_it_was_revoked_is_not_taken_twice(
+    ledger: Ledger, revoked_on: str, release: bool
+) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
+    ledger.at(day("2026-03-31 23:50"))
+    ledger.done("hold_credits", account, 100)
+    ledger.at(day(revoked_on))
+    assert ledger.done("revoke_grant", account, 1)["new_balance"] == 0
+    ledger.at(day("2026-04-01 00:03"))
+    if release:
+        ledger.done("release_hold", account, 1)
+    ledger.at(day("2026-04-02"))
+    after = ledger.balance(account)
+    assert (after["balance"], after["owed"], after["held"]) == (0, 0, 0)
+    assert ledger.violations() == []
+
+
+def test_what_a_bonus_paid_for_a_held_grant_comes_back(unrecovered: Ledger) -> None:
+    account = unrecovered.account()
+    unrecovered.done("add_credits", account, 100, p_source="purchase",
+                     p_expires_at=day("2026-04-01"))  # fmt: skip
+    unrecovered.done("add_credits", account, 100)
+    unrecovered.at(day("2026-03-31 23:50"))
+    unrecovered.done("hold_credits", account, 100)
+    unrecovered.done("revoke_grant", account, 1)
+    assert unrecovered.available(account) == 0
+    unrecovered.at(day("2026-04-02"))
+    assert unrecovered.available(account) == 100
+    assert unrecovered.violations() == []

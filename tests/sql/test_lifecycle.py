@@ -38,6 +38,25 @@ def test_a_frozen_account_spends_nothing_new_and_everything_else_goes_on(
     assert scene.ledger.violations() == []
 
 
+@pytest.mark.parametrize(
+    ("shortfall", "taken"), [("refuse", None), ("partial", 10), ("debt", 1000)]
+)
+def test_a_frozen_account_is_not_emptied_through_a_hold(
+    ledger: Ledger, shortfall: str, taken: int | None
+) -> None:
+    account = ledger.account(500)
+    ledger.done("hold_credits", account, 10)
+    ledger.call("freeze_account", account, "fraud")
+    answer = ledger.call("capture_hold", account, 1, 1000, shortfall)
+    if taken is None:
+        assert code(answer) == "ACCOUNT_FROZEN"
+        assert ledger.balance(account)["held"] == 10
+        ledger.done("capture_hold", account, 1, 10)
+    else:
+        assert answer["captured"] == taken
+    assert ledger.violations() == []
+
+
 def test_nothing_is_transferred_to_a_frozen_account(scene: Scene) -> None:
     scene.call("freeze_account", p_account_id=scene.two)
     assert code(scene.call("transfer_credits")) == "ACCOUNT_FROZEN"

@@ -67,13 +67,45 @@ def test_ties_are_settled_in_the_order_lapse_reset_expire_admit(ledger: Ledger) 
     seen = ledger.balance(account)
     touch(ledger, account)
     assert ledger.rows(account, 3) == [
-        ("expiry", -3, end),
         ("expiry", -100, end),
         ("grant", 100, end),
-        ("expiry", -4, end),
+        ("expiry", -7, end),  # what lapsed was free again before it expired
         ("grant", 9, end),
     ]
     assert seen["balance"] == 109
+
+
+def test_a_hold_that_lapses_as_the_period_ends_rolls_over(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, None)
+    ledger.at(day("2026-04-10 11:45"))
+    ledger.done("hold_credits", account, 40, "15 minutes")
+    ledger.at(day("2026-04-10 12:00"))
+    touch(ledger, account)
+    assert ledger.grants(account) == [("rollover", 100), ("allowance", 100)]
+
+
+def test_each_part_of_what_rolls_over_keeps_its_origin(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, 120)
+    ledger.at(day("2026-04-11"))
+    touch(ledger, account)
+    ledger.done("deduct_credits", account, 30)  # of the rollover
+    ledger.at(day("2026-05-11"))
+    touch(ledger, account)
+    found = ledger.query(
+        "select grant_id, source, amount, remaining, moved, expired, root_grant_id"
+        " from pgsaas.credit_grants where account_id = %s and is_open order by grant_id",
+        account,
+    )
+    assert [tuple(row.values()) for row in found] == [
+        (4, "rollover", 100, 100, 0, 0, 3),  # the newest first
+        (5, "rollover", 20, 20, 0, 0, 1),
+        (6, "allowance", 100, 100, 0, 0, None),
+    ]
+    assert ledger.rows(account)[-2:] == [
+        ("expiry", -50, day("2026-05-10 12:00")),
+        ("grant", 100, day("2026-05-10 12:00")),
+    ]
+    assert ledger.violations() == []
 
 
 def test_a_grant_that_came_and_went_unseen_leaves_two_rows_at_their_own_times(

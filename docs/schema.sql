@@ -206,10 +206,10 @@ CREATE TABLE pgsaas.installation (
     CONSTRAINT installation_mode_check CHECK ((mode = ANY (ARRAY['live'::text, 'test'::text])))
 );
 
-CREATE TABLE pgsaas.loaded_functions (
-    signature text NOT NULL,
+CREATE TABLE pgsaas.loaded_objects (
+    object text NOT NULL,
     sha256 text NOT NULL,
-    CONSTRAINT loaded_functions_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
+    CONSTRAINT loaded_objects_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text))
 );
 
 CREATE TABLE pgsaas.migration_files (
@@ -308,8 +308,8 @@ ALTER TABLE ONLY pgsaas.erased_subjects
 ALTER TABLE ONLY pgsaas.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (is_only);
 
-ALTER TABLE ONLY pgsaas.loaded_functions
-    ADD CONSTRAINT loaded_functions_pkey PRIMARY KEY (signature);
+ALTER TABLE ONLY pgsaas.loaded_objects
+    ADD CONSTRAINT loaded_objects_pkey PRIMARY KEY (object);
 
 ALTER TABLE ONLY pgsaas.migration_files
     ADD CONSTRAINT migration_files_pkey PRIMARY KEY (migration_id);
@@ -448,7 +448,7 @@ CREATE POLICY installation_admin ON pgsaas.installation FOR SELECT TO pgsaas_adm
 
 CREATE POLICY installation_app ON pgsaas.installation FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
 
-ALTER TABLE pgsaas.loaded_functions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgsaas.loaded_objects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE pgsaas.migration_files ENABLE ROW LEVEL SECURITY;
 

@@ -1,5 +1,5 @@
 set local role pgsaas_owner;
 drop table if exists pgsaas.test_clock;
-drop table if exists pgsaas.loaded_functions;
+drop table if exists pgsaas.loaded_objects;
 drop table if exists pgsaas.migration_files;
 drop table if exists pgsaas.installation;

@@ -1,8 +1,8 @@
 -- The installation itself: which database this is, what was applied to it, its test clock.
 --
 -- `installation` holds one row, `migration_files` the sha256 of every migration as it was when
--- it was applied, `loaded_functions` every function as the load left it, `test_clock` one row while
--- a test clock is set and none otherwise.
+-- it was applied, `loaded_objects` every object as the load left it, `test_clock` one row while a
+-- test clock is set and none otherwise.
 -- Longest lock: none that anybody else could wait for; all tables are new.
 -- depends:
 set local role pgsaas_owner;
@@ -33,11 +33,11 @@ create table if not exists pgsaas.migration_files (
     constraint migration_files_sha256_check check (sha256 ~ '^[0-9a-f]{64}$')
 );
 
-create table if not exists pgsaas.loaded_functions (
-    signature text not null,
+create table if not exists pgsaas.loaded_objects (
+    object text not null,
     sha256 text not null,
-    constraint loaded_functions_pkey primary key (signature),
-    constraint loaded_functions_sha256_check check (sha256 ~ '^[0-9a-f]{64}$')
+    constraint loaded_objects_pkey primary key (object),
+    constraint loaded_objects_sha256_check check (sha256 ~ '^[0-9a-f]{64}$')
 );
 
 create table if not exists pgsaas.test_clock (
@@ -49,7 +49,7 @@ create table if not exists pgsaas.test_clock (
 
 alter table pgsaas.installation enable row level security;
 alter table pgsaas.migration_files enable row level security;
-alter table pgsaas.loaded_functions enable row level security;
+alter table pgsaas.loaded_objects enable row level security;
 alter table pgsaas.test_clock enable row level security;
 
 comment on table pgsaas.installation is
@@ -64,7 +64,7 @@ comment on column pgsaas.installation.sql_sha256 is
     'Digest of the functions that were loaded last.';
 comment on table pgsaas.migration_files is
     'Every applied migration with the sha256 its file had then.';
-comment on table pgsaas.loaded_functions is
-    'Every function as the last load left it; what differs now was changed by hand.';
+comment on table pgsaas.loaded_objects is
+    'Functions, views, policies, triggers and privileges as the last load left them; what differs now was changed by hand.';
 comment on table pgsaas.test_clock is
     'The time pgsaas.now() returns while a test clock is set.';

@@ -29,3 +29,11 @@ select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.
 comment on view pgsaas.open_credit_grants is
     'Grants with free or pending credits now, with what is left of them; what is due is shown as '
     'done.';
+
+create or replace view pgsaas.open_credit_holds with (security_invoker = true) as
+select h.account_id, h.hold_id, h.amount, h.created_at, h.expires_at, h.job_id, h.agent_id,
+       h.description, h.metadata
+  from pgsaas.credit_holds h join pgsaas.account_balances b using (account_id)
+ where h.state = 'open' and h.expires_at > greatest(pgsaas.now(), b.last_at);
+comment on view pgsaas.open_credit_holds is
+    'Holds that still hold credits now; one whose time has passed is not among them.';

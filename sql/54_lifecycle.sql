@@ -77,11 +77,13 @@ begin
             raise exception 'the account has another external id' using errcode = 'PT409';
         end if;
         insert into pgsaas.account_external_ids (realm, external_id, account_id)
-        values (v_realm, p_external_id, v_id) on conflict (realm, external_id) do nothing;
+        values (v_realm, p_external_id, v_id) on conflict do nothing;
         if not found then
             select x.account_id into v_id from pgsaas.account_external_ids x
              where x.realm = v_realm and x.external_id = p_external_id;
-            if v_id is distinct from coalesce(p_account_id, v_id) then
+            if not found then    -- somebody named the account at the same moment
+                raise exception 'the account has another external id' using errcode = 'PT409';
+            elsif v_id is distinct from coalesce(p_account_id, v_id) then
                 raise exception 'external id "%" belongs to another account',
                     p_external_id using errcode = 'PT409';
             end if;
@@ -178,13 +180,23 @@ begin
             where m.account_id = p_account_id order by m.user_id)
         union all
         (select 'grant', to_jsonb(g) - 'is_open' - 'source_rank'
-             || jsonb_build_object('remaining', case when g.grant_id = b.head_grant_id
-                    then b.head_left else g.remaining end)
-           from pgsaas.credit_grants g join pgsaas.account_balances b using (account_id)
+             || jsonb_build_object('remaining', coalesce(o.remaining, 0))
+           from pgsaas.credit_grants g
+           left join pgsaas.open_credit_grants o using (account_id, grant_id)
           where g.account_id = p_account_id order by g.grant_id)
         union all
-        (select 'hold', to_jsonb(h) - 'request_hash' from pgsaas.credit_holds h
+        (select 'hold', to_jsonb(h) - 'request_hash'
+             || case when h.state = 'open' and o.hold_id is null
+                 then '{"state": "lapsed"}' else '{}' end::jsonb
+           from pgsaas.credit_holds h
+           left join pgsaas.open_credit_holds o using (account_id, hold_id)
           where h.account_id = p_account_id order by h.hold_id)
+        union all
+        (select 'checkpoint', to_jsonb(c) from pgsaas.credit_checkpoints c
+          where c.account_id = p_account_id order by c.seq)
+        union all
+        (select 'archived_key', to_jsonb(k) - 'request_hash' - 'key_scope'
+            from pgsaas.archived_keys k where k.account_id = p_account_id order by k.seq)
         union all
         (select 'transaction', to_jsonb(t) - 'request_hash' - 'key_scope'
             from pgsaas.credit_transactions t
@@ -198,8 +210,8 @@ begin
 end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
-    'balance, member, grant, hold, transaction, message, audit_event. For its owners and admins, '
-    'the system and staff. PT404, PT403.';
+    'balance, member, grant, hold, checkpoint, archived_key, transaction, message, audit_event. '
+    'For its owners and admins, the system and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -207,6 +219,8 @@ as $$
 declare
     v_b pgsaas.account_balances;
     v_account record;
+    v_user_id text;
+    v_organizations uuid[];
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_reason(p_reason);
@@ -238,10 +252,25 @@ begin
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()
      where a.account_id = p_account_id;
     -- what they were a member of they are no more, by either id that may name them
+    v_user_id := case when v_account.external_id is null then p_account_id::text
+        when v_account.realm = pgsaas.identity_realm() then v_account.external_id end;
+    v_organizations := array(
+        select m.account_id from pgsaas.account_members m
+         where m.user_id = v_user_id and m.account_id <> p_account_id order by m.account_id);
+    perform 1 from pgsaas.accounts a
+      where a.account_id = any (v_organizations) order by a.account_id for no key update;
+    perform pgsaas.check_not_last_owner(x.id, v_user_id) from unnest(v_organizations) x (id);
     delete from pgsaas.account_members m
-     where m.user_id = case when v_account.external_id is null then p_account_id::text
-                            when v_account.realm = pgsaas.identity_realm()
-                                then v_account.external_id end;
+     where m.user_id = v_user_id and m.account_id = any (v_organizations);
+    perform pgsaas.audit('member.removed', x.id) from unnest(v_organizations) x (id);
+    update pgsaas.audit_events e
+       set details = case when e.details ->> 'user_id' = v_user_id
+               then e.details - 'user_id' else e.details end,
+           actor = case when starts_with(e.actor, 'user:' || v_user_id || ' role:')
+               then 'user:erased' || substr(e.actor, length('user:' || v_user_id) + 1)
+               else e.actor end
+     where e.details ->> 'user_id' = v_user_id
+        or starts_with(e.actor, 'user:' || v_user_id || ' role:');
     delete from pgsaas.account_external_ids x where x.account_id = p_account_id;
     delete from pgsaas.account_members m where m.account_id = p_account_id;
     update pgsaas.audit_events e set details = '{}' where e.account_id = p_account_id;
@@ -250,7 +279,8 @@ begin
     return true;
 end $$;
 comment on function pgsaas.erase_account(uuid, text) is
-    'Erases a person from an account, for ever: name, address, profile, host id, members, '
-    'descriptions and metadata go; figures, times, keys, job and agent ids stay, and the account '
-    'is frozen without an allowance. False if that was done before. PT404, PT403, 22023 without a '
-    'reason. Audited.';
+    'Erases a person from an account, for ever: name, address, profile, host id (from the audit '
+    'log, too), members, memberships, descriptions and metadata go; figures, times, keys, job and '
+    'agent ids stay, and the account is frozen without an allowance. False if that was done '
+    'before. PT422 while they are the only owner of an organization, PT404, PT403, 22023 without '
+    'a reason. Audited.';

@@ -34,7 +34,14 @@ begin
         end if;
         insert into pgsaas.account_external_ids (realm, external_id, account_id)
         values (p_realm, v_new.id, v_account_id) on conflict do nothing;
-        continue when not found;
+        if not found then
+            continue when exists (select from pgsaas.account_external_ids x
+                where x.realm = p_realm and x.external_id = v_new.id);
+            v_account_id := gen_random_uuid();    -- that one was named otherwise at this moment
+            insert into pgsaas.account_external_ids (realm, external_id, account_id)
+            values (p_realm, v_new.id, v_account_id) on conflict (realm, external_id) do nothing;
+            continue when not found;
+        end if;
         insert into pgsaas.accounts (account_id, kind, email, created_at)
         values (v_account_id, 'user', v_new.email, pgsaas.now()) on conflict do nothing;
         if not found then    -- somebody created an account of that very id at the same moment
@@ -128,7 +135,7 @@ create or replace function pgsaas.attach_users(
     p_table regclass, p_id text default 'id', p_email text default null,
         p_limit integer default null)
 returns table (realm text, attached bigint, remaining bigint)
-language plpgsql volatile set search_path = ''
+language plpgsql volatile set search_path = '' set row_security = off
 as $$
 #variable_conflict use_column
 declare
@@ -154,6 +161,19 @@ begin
         raise exception 'table % has no column "%"', p_table, case when v_id_attnum is null
             then p_id else p_email end
             using errcode = '22023';
+    elsif not exists (
+            with recursive types (oid) as (
+                select a.atttypid from pg_catalog.pg_attribute a
+                 where a.attrelid = p_table and a.attnum = v_id_attnum
+                union all
+                select t.typbasetype from types b join pg_catalog.pg_type t on t.oid = b.oid
+                 where t.typtype = 'd')
+            select from types b join pg_catalog.pg_type t on t.oid = b.oid
+             where t.oid in ('uuid'::regtype, 'smallint'::regtype, 'integer'::regtype,
+                       'bigint'::regtype, 'numeric'::regtype)
+                or t.typtype <> 'd' and t.typcategory = 'S' and t.typname <> 'bpchar') then
+        raise exception 'column "%" of % is no uuid, integer or text: as an id its text would '
+            'depend on settings', p_id, p_table using errcode = '22023';
     elsif p_limit < 1 then
         raise exception 'a limit is at least 1' using errcode = '22023';
     elsif not exists (
@@ -269,11 +289,12 @@ begin
 end $$;
 comment on function pgsaas.attach_users(regclass, text, text, integer) is
     'Gives every row of a host''s users table an account, now and, by a trigger, from now on. p_id '
-    'is its unique id (uuid, bigint or text; a uuid becomes the account id where it is free), '
+    'is its unique id (uuid, an integer or text; a uuid becomes the account id where it is free), '
     'p_email a column to keep as the address: naming one, or another than before, writes it into '
-    'the accounts that are there. With p_limit at most so many per call and no trigger '
-    'until none remain: call again. Repeating changes nothing. Run as owner of the table and '
-    'member of pgsaas_owner. 22023 for an unknown or not unique column or a limit below 1.';
+    'the accounts that are there. With p_limit at most so many per call and no trigger until none '
+    'remain: call again. Repeating changes nothing. Run as owner of the table and member of '
+    'pgsaas_owner. 22023 for an unknown or not unique column, another type, or a limit below 1; '
+    '42501 where row security would hide rows.';
 
 create or replace function pgsaas.detach_users(p_table regclass) returns boolean
 language plpgsql volatile set search_path = ''

@@ -67,7 +67,7 @@ begin
           -- what readers, views and policies call with the reader's rights
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),
           ('app user admin', 'project_account plan_settlement grants_to_settle new_row new_grant'),
-          ('app user admin', 'expired_grant'),
+          ('app user admin', 'expired_grant hand_on'),
           ('app user admin', 'source_rank period_end exact_interval free_by_source'),
           ('app user admin', 'row_allocations raise_not_found'))
           m (roles, functions)
@@ -80,7 +80,7 @@ begin
       from (values
           ('app user admin', 'accounts account_external_ids account_members account_balances'),
           ('app user admin', 'credit_balances credit_grants open_credit_grants credit_holds'),
-          ('app user admin', 'credit_transactions credit_checkpoints'),
+          ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
           ('app admin', 'settings'),
           ('admin', 'audit_events outbox_messages'))
           m (roles, relations)

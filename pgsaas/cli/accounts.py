@@ -107,9 +107,7 @@ def show(output: Output, account: str) -> None:
         shown = _with_balances(conn, read(conn, "accounts", this))[0]
         balance = call(conn, "get_balance", **this)[0]
         grants = read(conn, "open_credit_grants", this, order_by="grant_id")
-        holds = read(conn, "credit_holds", {**this, "state": "open"}, order_by="hold_id")
-        now = call(conn, "now")[0]["now"]  # a hold may have lapsed without anybody looking
-        holds = [each for each in holds if each["expires_at"] > now]
+        holds = read(conn, "open_credit_holds", this, order_by="hold_id")
         people = read(conn, "account_members", this, order_by="user_id")
     if output.as_json:
         whole = {"account": shown, "balance": balance, "grants": grants, "holds": holds}

@@ -76,7 +76,7 @@ def migrate(
         for key in found.drifted:
             talk(f"warning: {key} was edited after it was applied; it is not applied again")
         for name in found.changed:
-            talk(f"function {name} is not as it was loaded; what sql/ says is loaded again")
+            talk(f"{name}: changed since it was loaded; what sql/ says is loaded again")
         conn.execute(OWN_TABLES.encode())
         applied = apply_pending(dsn, files, talk)
         with as_owner(conn):

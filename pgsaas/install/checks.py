@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from psycopg import sql
+
 from pgsaas.install.session import OLDEST, Session
 from pgsaas.install.state import status
 from pgsaas.resources import Resources
@@ -46,10 +48,7 @@ def check_adoption(conn: Session, resources: Resources) -> list[str]:
 
 def check_clock(conn: Session, resources: Resources) -> list[str]:
     """The clock is the real one."""
-    row = conn.execute("""
-        select p.prosecdef from pg_catalog.pg_proc p
-        where p.oid = pg_catalog.to_regprocedure('pgsaas.now()')
-    """).fetchone()
+    row = conn.execute("select exists (select from pgsaas.test_clock)").fetchone()
     return ["the test clock is set: `pgsaas clock reset`"] if row == (True,) else []
 
 
@@ -113,20 +112,30 @@ def check_attachments(conn: Session, resources: Resources) -> list[str]:
     ]
 
 
-def check_guards(conn: Session, resources: Resources) -> list[str]:
-    """Row security and triggers of our tables are on."""
-    found = conn.execute("""
-        select 'row security is off on ' || c.relname from pg_catalog.pg_class c
-        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relkind in ('r', 'p')
-            and not c.relrowsecurity and c.relname !~ 'yoyo'
-        union all
-        select 'trigger ' || t.tgname || ' on ' || c.relname || ' is off'
-        from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
-        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and not t.tgisinternal
-            and t.tgenabled not in ('O', 'A')
+def check_rows(conn: Session, resources: Resources) -> list[str]:
+    """Every row of an attached table has an account, as far as this role may look."""
+    found = []
+    for realm, relation, column in conn.execute("""
+        select a.realm, a.relation::text, c.p_id
+        from pgsaas.attachments a
+        join pg_catalog.pg_class r on r.oid = a.relation
+        cross join lateral pgsaas.attached_columns(a.realm, a.relation::pg_catalog.oid) c
+        where c.p_id is not null and pg_catalog.has_table_privilege(a.relation, 'select')
         order by 1
-    """).fetchall()
-    return [f"{row[0]}: `pgsaas migrate --force`" for row in found]
+    """).fetchall():
+        query = sql.SQL("""
+            select exists (
+                select from {table} t
+                where pg_catalog.octet_length(pg_catalog.format('%%s', t.{column}))
+                        between 1 and 255
+                    and not exists (
+                        select from pgsaas.account_external_ids x
+                        where x.realm = %s
+                            and x.external_id = pg_catalog.format('%%s', t.{column})))
+        """).format(table=sql.SQL(relation), column=sql.Identifier(column))
+        if conn.execute(query, [realm]).fetchone() == (True,):
+            found.append(f"rows of {realm} have no account: `pgsaas attach {relation}`")
+    return found
 
 
 def check_users(conn: Session, resources: Resources) -> list[str]:
@@ -170,8 +179,8 @@ CHECKS: list[tuple[str, Check]] = [
     ("clock", check_clock),
     ("public", check_public_functions),
     ("roles", check_roles),
-    ("guards", check_guards),
     ("attachments", check_attachments),
+    ("rows", check_rows),
     ("users", check_users),
 ]
 #: What is not wrong, but worth knowing.

@@ -44,9 +44,13 @@ $own$;
 #: Loading would put the real clock back under a test's feet.
 REFUSE_CLOCK = """
 do $clock$
+declare
+    v_is_set boolean := false;
 begin
-    if (select pg_catalog.btrim(p.prosrc) <> 'select pg_catalog.now()' from pg_catalog.pg_proc p
-        where p.oid = pg_catalog.to_regprocedure('pgsaas.now()')) then
+    if pg_catalog.to_regclass('pgsaas.test_clock') is not null then
+        execute 'select exists (select from pgsaas.test_clock)' into v_is_set;
+    end if;
+    if v_is_set then
         raise exception 'the test clock is set: run `pgsaas clock reset` first'
             using errcode = 'PGS02';
     end if;
@@ -54,13 +58,55 @@ end
 $clock$;
 """.strip()
 
-#: Every function with a digest of what it does and as whom; now() is the clock's to replace.
-FUNCTIONS = """
-select p.oid::pg_catalog.regprocedure::text as signature,
-    pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.jsonb_build_array(
-        p.prosrc, p.prosecdef, p.proconfig, p.provolatile)::text, 'UTF8')), 'hex') as sha256
-from pg_catalog.pg_proc p
-where p.pronamespace = 'pgsaas'::pg_catalog.regnamespace and p.proname <> 'now'
+#: What a load makes, each with a digest of all there is to it. A path of no schema makes every
+#: name in it qualified.
+OBJECTS = """
+select o.object, pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(
+    o.made::text, 'UTF8')), 'hex') as sha256
+from (
+    select 'function ' || p.oid::pg_catalog.regprocedure::text as object,
+        pg_catalog.jsonb_build_array(p.prosrc, p.prosecdef, p.proconfig, p.provolatile) as made
+    from pg_catalog.pg_proc p where p.pronamespace = 'pgsaas'::pg_catalog.regnamespace
+    union all
+    select 'view ' || c.oid::pg_catalog.regclass::text,
+        pg_catalog.jsonb_build_array(pg_catalog.pg_get_viewdef(c.oid), c.reloptions)
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relkind = 'v'
+    union all
+    select 'row security of ' || c.oid::pg_catalog.regclass::text,
+        pg_catalog.jsonb_build_array(c.relrowsecurity, c.relforcerowsecurity)
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relkind in ('r', 'p')
+        and c.relname !~ 'yoyo'
+    union all
+    select 'policy ' || p.policyname || ' on pgsaas.' || p.tablename, pg_catalog.to_jsonb(p)
+    from pg_catalog.pg_policies p where p.schemaname = 'pgsaas'
+    union all
+    select 'trigger ' || t.tgname || ' on ' || c.oid::pg_catalog.regclass::text,
+        pg_catalog.jsonb_build_array(pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled)
+    from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
+    where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and not t.tgisinternal
+    union all
+    select 'privileges on ' || x.object, pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+        case a.grantee when 0 then 'public' else pg_catalog.pg_get_userbyid(a.grantee) end,
+        a.privilege_type, a.is_grantable)
+        order by pg_catalog.pg_get_userbyid(a.grantee), a.privilege_type)
+    from (
+        select p.oid::pg_catalog.regprocedure::text,
+            coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))
+        from pg_catalog.pg_proc p where p.pronamespace = 'pgsaas'::pg_catalog.regnamespace
+        union all
+        select c.oid::pg_catalog.regclass::text, c.relacl from pg_catalog.pg_class c
+        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relname !~ 'yoyo'
+        union all
+        select c.oid::pg_catalog.regclass::text || '.' || n.attname, n.attacl
+        from pg_catalog.pg_class c join pg_catalog.pg_attribute n on n.attrelid = c.oid
+        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and n.attacl is not null
+        union all
+        select 'the schema', n.nspacl from pg_catalog.pg_namespace n where n.nspname = 'pgsaas'
+    ) x (object, acl) cross join lateral pg_catalog.aclexplode(x.acl) a
+    group by x.object
+) o
 """.strip()
 
 BEGIN = (
@@ -175,11 +221,17 @@ from (values
 ) as v (id, sha256)
 join pgsaas._yoyo_migration m on m.migration_id = v.id
 on conflict (migration_id) do nothing;
-delete from pgsaas.loaded_functions;
-insert into pgsaas.loaded_functions (signature, sha256)
-{};
+with made as ({}),
+gone as (
+    delete from pgsaas.loaded_objects l
+    where not exists (select from made m where m.object = l.object)
+)
+insert into pgsaas.loaded_objects as l (object, sha256)
+select m.object, m.sha256 from made m order by m.object
+on conflict (object) do update set sha256 = excluded.sha256
+where l.sha256 <> excluded.sha256;
 """)
-    values = pgsaas.__version__, resources.sql_sha256(), sql.SQL(files), sql.SQL(FUNCTIONS)
+    values = pgsaas.__version__, resources.sql_sha256(), sql.SQL(files), sql.SQL(OBJECTS)
     return stamp.format(*values).as_string(None).strip()
 
 
@@ -189,13 +241,15 @@ def is_loaded(conn: Session, resources: Resources) -> bool:
     return row == (resources.sql_sha256(), pgsaas.__version__)
 
 
-def changed_functions(conn: Session) -> list[str]:
-    """Functions that were changed, dropped or added since the last load."""
+def changed_objects(conn: Session) -> list[str]:
+    """What was changed, dropped or added since the last load, but for the clock of a test."""
     found = conn.execute(f"""
-        select coalesce(f.signature, l.signature)
-        from pgsaas.loaded_functions l
-        full join ({FUNCTIONS}) f on f.signature = l.signature
-        where f.sha256 is distinct from l.sha256
+        select coalesce(o.object, l.object)
+        from pgsaas.loaded_objects l
+        full join ({OBJECTS}) o on o.object = l.object
+        where o.sha256 is distinct from l.sha256
+            and not (coalesce(o.object, l.object) = 'function pgsaas.now()'
+                and exists (select from pgsaas.test_clock))
         order by 1
     """)  # noqa: S608
     return [row[0] for row in found]
@@ -215,7 +269,7 @@ def load(conn: Session, resources: Resources, *, force: bool = False, talk: Talk
     Waits for no lock longer than five seconds, and tries again a few times. Raises StaleObject
     or ClockReplaced, and PgsaasError naming the file that failed; then nothing has changed.
     """
-    if not force and is_loaded(conn, resources) and not changed_functions(conn):
+    if not force and is_loaded(conn, resources) and not changed_objects(conn):
         return False
     talk("loading the functions")
     for attempt in range(1, ATTEMPTS + 1):

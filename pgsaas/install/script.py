@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 import pgsaas
-from pgsaas.install.loader import OWN_TABLES, changed_functions, is_loaded, statements
+from pgsaas.install.loader import OWN_TABLES, changed_objects, is_loaded, statements
 from pgsaas.install.roles import is_bootstrapped, settings_script
 from pgsaas.install.session import Session
 from pgsaas.install.state import applied_migrations
@@ -48,7 +48,7 @@ def migrate_script(
         parts += [f"-- migrations/{key}.sql", files[key].text, mark.as_string(None)]
     if test_mode:
         parts.append("update pgsaas.installation set mode = 'test' where sql_sha256 is null;")
-    if not done or force or not is_loaded(conn, resources) or changed_functions(conn):
+    if not done or force or not is_loaded(conn, resources) or changed_objects(conn):
         for title, text in statements(resources):
             parts += [f"-- {title}", text]
     elif not pending:

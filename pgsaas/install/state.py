@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pgsaas
-from pgsaas.install.loader import changed_functions, is_loaded
+from pgsaas.install.loader import changed_objects, is_loaded
 from pgsaas.install.roles import is_bootstrapped
 from pgsaas.install.session import Session
 from pgsaas.resources import Resources
@@ -41,7 +41,7 @@ class Status:
         lines += [f"unknown: {key} was applied by another version" for key in self.unknown]
         if not self.loaded:
             lines.append(f"the functions are not those of pgsaas {pgsaas.__version__}")
-        lines += [f"drifted: function {name} is not as it was loaded" for name in self.changed]
+        lines += [f"drifted: {name}: changed since it was loaded" for name in self.changed]
         if self.current:
             lines.append("everything is up to date")
         return lines
@@ -77,7 +77,7 @@ def status(conn: Session, resources: Resources) -> Status:
         found = conn.execute("select version, mode from pgsaas.installation").fetchone()
         row = found or row
         loaded = is_loaded(conn, resources)
-        changed = changed_functions(conn) if loaded else []
+        changed = changed_objects(conn) if loaded else []
         recorded = conn.execute(
             "select migration_id, sha256 from pgsaas.migration_files order by migration_id"
         )

@@ -526,8 +526,8 @@ FAULTS = [
     Fault(
         "a load puts the real clock under a test",
         "pgsaas/install/loader.py",
-        "if (select pg_catalog.btrim(p.prosrc) <> 'select pg_catalog.now()' from",
-        "if (select pg_catalog.btrim(p.prosrc) = '' from",
+        "    if v_is_set then\n",
+        "    if false then\n",
         LOAD,
     ),
     Fault(
@@ -575,8 +575,17 @@ FAULTS = [
     Fault(
         "a function changed by hand stays after a load",
         "pgsaas/install/loader.py",
-        "and is_loaded(conn, resources) and not changed_functions(conn):",
+        "and is_loaded(conn, resources) and not changed_objects(conn):",
         "and is_loaded(conn, resources):",
+        DOCTOR,
+    ),
+    Fault(
+        "a privilege granted by hand is no drift",
+        "pgsaas/install/loader.py",
+        "        where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relname !~ 'yoyo'\n"
+        "        union all\n        select c.oid::pg_catalog.regclass::text || '.'",
+        "        where false\n"
+        "        union all\n        select c.oid::pg_catalog.regclass::text || '.'",
         DOCTOR,
     ),
     Fault(
@@ -635,7 +644,7 @@ FAULTS = [
         "sql/34_refunds.sql",
         "case when v_part.is_last then p_key end",
         "case when p_seq is null then p_key end",
-        RANDOM,
+        CLAWBACK,
     ),
     Fault(
         "a hold that lapsed keeps what it held",
@@ -703,7 +712,7 @@ FAULTS = [
         "sql/33_holds.sql",
         "                else least(v_excess, pgsaas.available(v_b)) end;",
         "                else v_excess end;",
-        RANDOM,
+        "tests/sql/test_bad_holds.py",
     ),
     Fault(
         "users put their account into debt",

@@ -124,6 +124,8 @@ def test_every_act_of_staff_is_in_the_log(world: World, call: str, claims: objec
     )
     with world.acting("host_staff", claims=claims) as conn:
         bob = world.ids["bob"]
+        if call.startswith("erase"):  # who is the only owner of an organization stays
+            bob = world.ids["mia"]
         before = one(conn, query, bob, actor)
         conn.execute(f"select pgsaas.{call}".encode(), [bob])
         assert one(conn, query, bob, actor) == before + 1

@@ -260,3 +260,43 @@ def test_a_view_is_no_users_table(host: Host, kind: str) -> None:
     with pytest.raises(psycopg.Error, match="people is no table") as refused:
         host.attach("people")
     assert refused.value.sqlstate == "22023"
+
+
+@pytest.mark.parametrize("kind", ["char(8)", "bytea", "timestamptz", "double precision", "padded"])
+def test_an_id_whose_text_depends_on_settings_is_refused(host: Host, kind: str) -> None:
+    host.run("create domain padded as char(8)")
+    host.run(f"create table users (id {kind} primary key)")
+    with pytest.raises(psycopg.Error, match="is no uuid, integer or text") as refused:
+        host.attach(p_email=None)
+    assert refused.value.sqlstate == "22023"
+
+
+@pytest.mark.parametrize("kind", ["smallint", "varchar(40)", "word", "numeric(20)"])
+def test_other_ids_with_one_text_are_taken(host: Host, kind: str) -> None:
+    host.run("create domain word as text")
+    host.run(f"create table users (id {kind} primary key)")
+    host.run("insert into users values ('17')")
+    host.attach(p_email=None)
+    assert set(host.accounts()) == {"17"}
+
+
+def test_row_security_that_would_hide_rows_is_an_error(ledger: Ledger, host: Host) -> None:
+    host.run("create role landlord in role pgsaas_owner")
+    host.table("bigint", 3)
+    host.run("alter table users owner to landlord")
+    host.run("alter table users enable row level security")
+    host.run("alter table users force row level security")
+    host.run("set local role landlord")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+        host.attach()
+
+
+def test_a_sign_up_whose_id_was_just_taken_gets_another(host: Host) -> None:
+    host.table("uuid")
+    host.attach()
+    user = "0b0e7a52-6a0f-4a5e-9a35-0c1a0d4f8a11"
+    host.ledger.call("create_account", user, p_external_id="legacy-1", p_realm="old")
+    host.run("delete from pgsaas.account_balances")
+    host.run("delete from pgsaas.accounts")  # as a transaction that is still open: not yet seen
+    host.run("insert into users (id) values (%s)", user)
+    assert host.missing() == 0

@@ -250,8 +250,10 @@ def test_what_rolled_over_is_taken_back(ledger: Ledger) -> None:
     account = ledger.on_plan(100, None)
     ledger.at(day("2026-04-11"))
     ledger.done("deduct_credits", account, 30)  # of the rollover, which burns first
-    answer = ledger.done("revoke_grant", account, 1)
+    answer = ledger.done("revoke_grant", account, 1, p_idempotency_key="k")
     assert answer["new_balance"] == answer["available"] == 70
+    again = ledger.done("revoke_grant", account, 1, p_idempotency_key="k")
+    assert (again["replayed"], again["seq"], again["new_balance"]) == (True, answer["seq"], 70)
     assert ledger.moves(account)[-2:] == [("revoke", 0), ("revoke", -100)]
     assert ledger.grants(account) == [("allowance", 70)]
     assert ledger.call("revoke_grant", account, 1)["error_code"] == "NOT_REFUNDABLE"

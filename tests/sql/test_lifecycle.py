@@ -248,3 +248,67 @@ def test_a_frozen_account_is_frozen_from_that_moment_on(scene: Scene) -> None:
     for clock in (START, day("2027-01-01")):
         scene.ledger.at(clock)
         assert code(scene.call("deduct_credits")) == "ACCOUNT_FROZEN"
+
+
+def test_an_export_shows_what_is_due_as_done(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-11"))
+    ledger.done("hold_credits", account, 10)
+    ledger.at(day("2026-03-12"))
+    found = exported(ledger, account)
+    assert found["balance"][0]["balance"] == 0
+    assert found["grant"][0]["remaining"] == 0
+    assert found["hold"][0]["state"] == "lapsed"
+    assert ledger.query("select * from pgsaas.open_credit_holds") == []
+
+
+def test_an_export_has_what_an_archive_left(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 10, p_idempotency_key="order-1")
+    ledger.at(day("2026-05-01"))
+    ledger.call_all("archive_ledger", account, day("2026-04-01"))
+    found = exported(ledger, account)
+    assert found["archived_key"][0]["idempotency_key"] == "order-1"
+    assert found["checkpoint"][0]["balance_after"] == 10
+
+
+def organization(ledger: Ledger, **members: str) -> UUID:
+    found: UUID = ledger.call("create_account", None, "organization")["account_id"]
+    for user, role in members.items():
+        ledger.call("add_member", found, user, role)
+    return found
+
+
+def test_erasing_takes_the_person_out_of_organizations_and_of_their_records(
+    ledger: Ledger,
+) -> None:
+    ada = ledger.call("create_account", p_external_id="ada")["account_id"]
+    joined = organization(ledger, ada="admin", bo="owner")
+    left = organization(ledger, ada="member", bo="owner")
+    ledger.call("remove_member", left, "ada")
+    ledger.conn.execute("select pgsaas.act_as('ada')")
+    ledger.call("add_member", joined, "cy", "member")
+    ledger.conn.execute("select set_config('pgsaas.actor', '', true)")
+    ledger.call("erase_account", ada, "asked for it")
+    assert ledger.query("select user_id from pgsaas.account_members order by 1") == [
+        {"user_id": "bo"}, {"user_id": "bo"}, {"user_id": "cy"}
+    ]  # fmt: skip
+    events = ledger.query(
+        "select account_id, action, actor, details from pgsaas.audit_events"
+        " where account_id = any (%s) order by audit_event_id",
+        [joined, left],
+    )
+    assert "ada" not in str(events)
+    assert [event["actor"] for event in events if event["details"].get("user_id") == "cy"] == [
+        "user:erased role:postgres"
+    ]
+    assert (events[-1]["account_id"], events[-1]["action"]) == (joined, "member.removed")
+
+
+def test_the_only_owner_of_an_organization_is_not_erased(ledger: Ledger) -> None:
+    ada = ledger.call("create_account", p_external_id="ada")["account_id"]
+    theirs = organization(ledger, ada="owner", bo="member")
+    with ledger.raises("PT422"):
+        ledger.call("erase_account", ada, "asked for it")
+    ledger.call("set_member_role", theirs, "bo", "owner")
+    assert ledger.call("erase_account", ada, "asked for it")["erase_account"]

@@ -84,6 +84,10 @@ def test_what_is_due_is_shown_as_the_next_writer_stores_it_and_nothing_is_writte
     ledger.after(days=days)
     before = ledger.state()
     said = shown(ledger, account)
+    for role, user in (("pgsaas_app", None), ("pgsaas_user", str(account))):
+        ledger.become(role, user)
+        assert shown(ledger, account) == said
+        ledger.be_superuser()
     assert ledger.state() == before
     ledger.done("set_burn_order", account, "purchased_first")
     assert shown(ledger, account) == said

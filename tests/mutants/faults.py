@@ -825,8 +825,8 @@ FAULTS = [
     Fault(
         "erasing leaves an organization without an owner",
         "sql/54_lifecycle.sql",
-        "    perform pgsaas.check_not_last_owner(x.id, v_user_id) from unnest(v_organizations) x (id);"
-        "\n",
+        "    perform pgsaas.check_not_last_owner(x.id, v_user_id)"
+        " from unnest(v_organizations) x (id);\n",
         "",
         "tests/sql/test_lifecycle.py",
     ),

@@ -207,7 +207,7 @@ begin
     end if;
     if exists (select from pgsaas.credit_grants g
                 where g.root_account_id = p_account_id and g.root_grant_id = p_grant_id
-                  and g.account_id <> all (v_ids)) then
+                  and g.account_id <> all (v_ids || p_account_id)) then
         raise exception 'credits of this grant were transferred meanwhile; run it again'
             using errcode = '40001';
     end if;

@@ -228,11 +228,27 @@ begin
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     end if;
-    -- the external id first, as the trigger of an attached table locks them
+    -- the external id first, as the trigger of an attached table locks them; then the account and
+    -- what its person is a member of, by either id that may name them, in the order of ids
     perform 1 from pgsaas.account_external_ids x where x.account_id = p_account_id for update;
     select a.erased_at, a.email, x.realm, x.external_id into v_account
       from pgsaas.accounts a left join pgsaas.account_external_ids x on x.account_id = a.account_id
-     where a.account_id = p_account_id for no key update of a;
+     where a.account_id = p_account_id;
+    v_user_id := case when v_account.external_id is null then p_account_id::text
+        when v_account.realm = pgsaas.identity_realm() then v_account.external_id end;
+    v_organizations := array(
+        select m.account_id from pgsaas.account_members m
+         where m.user_id = v_user_id and m.account_id <> p_account_id);
+    perform 1 from pgsaas.accounts a where a.account_id = any (v_organizations || p_account_id)
+      order by a.account_id for no key update;
+    if exists (select from pgsaas.account_members m
+                where m.user_id = v_user_id and m.account_id <> p_account_id
+                  and m.account_id <> all (v_organizations)) then
+        raise exception 'they joined an organization meanwhile; run it again'
+            using errcode = '40001';
+    end if;
+    select a.erased_at into v_account.erased_at
+      from pgsaas.accounts a where a.account_id = p_account_id;
     if v_account.erased_at is not null then
         perform pgsaas.store_balance(v_b);
         return false;
@@ -251,18 +267,14 @@ begin
     perform pgsaas.store_balance(v_b);
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()
      where a.account_id = p_account_id;
-    -- what they were a member of they are no more, by either id that may name them
-    v_user_id := case when v_account.external_id is null then p_account_id::text
-        when v_account.realm = pgsaas.identity_realm() then v_account.external_id end;
-    v_organizations := array(
-        select m.account_id from pgsaas.account_members m
-         where m.user_id = v_user_id and m.account_id <> p_account_id order by m.account_id);
-    perform 1 from pgsaas.accounts a
-      where a.account_id = any (v_organizations) order by a.account_id for no key update;
     perform pgsaas.check_not_last_owner(x.id, v_user_id) from unnest(v_organizations) x (id);
     delete from pgsaas.account_members m
      where m.user_id = v_user_id and m.account_id = any (v_organizations);
     perform pgsaas.audit('member.removed', x.id) from unnest(v_organizations) x (id);
+    perform 1 from pgsaas.audit_events e
+      where e.account_id = p_account_id or e.details ->> 'user_id' = v_user_id
+         or starts_with(e.actor, 'user:' || v_user_id || ' role:')
+      order by e.audit_event_id for update;
     update pgsaas.audit_events e
        set details = case when e.details ->> 'user_id' = v_user_id
                then e.details - 'user_id' else e.details end,
@@ -283,4 +295,4 @@ comment on function pgsaas.erase_account(uuid, text) is
     'log, too), members, memberships, descriptions and metadata go; figures, times, keys, job and '
     'agent ids stay, and the account is frozen without an allowance. False if that was done '
     'before. PT422 while they are the only owner of an organization, PT404, PT403, 22023 without '
-    'a reason. Audited.';
+    'a reason; 40001 if they joined one at the same moment. Audited.';

@@ -63,7 +63,7 @@ FAULTS = [
         "what returns to an expired grant is free again",
         "sql/29_settlement.sql",
         "v_is_over := v_i is not null and (grants[v_i].expires_at < v_at\n"
-        "                    or grants[v_i].expires_at = v_at and v_event.what = 'return');",
+        "                        or grants[v_i].expires_at = v_at and v_event.what = 'return');",
         "v_is_over := false;",
         GOLDEN,
     ),
@@ -71,14 +71,14 @@ FAULTS = [
         "everything rolls over",
         "sql/29_settlement.sql",
         "v_pays := least(grants[v_i].remaining, v_left);",
-        "v_pays := grants[v_i].remaining;",
+        "v_pays := grants[v_i].remaining + 0 * coalesce(v_left, 0);",
         GOLDEN,
     ),
     Fault(
         "a period is counted from the end of the one before",
         "sql/29_settlement.sql",
         "settled.next_reset_at := pgsaas.period_end(settled.period_anchor,\n"
-        "                settled.period_count + 1);",
+        "                    settled.period_count + 1);",
         "settled.next_reset_at := pgsaas.period_end(settled.next_reset_at, 1);",
         GOLDEN,
     ),
@@ -612,14 +612,14 @@ FAULTS = [
     Fault(
         "a late refund forgets where the credits came from",
         "sql/29_settlement.sql",
-        "        p_grants[p_i].moved := v_old.moved + v_moving;\n",
+        "            p_old.moved := p_old.moved + v_moving;\n",
         "",
         CLAWBACK,
     ),
     Fault(
         "what rolled over cannot be found",
         "sql/29_settlement.sql",
-        "        v_new.root_grant_id := coalesce(v_old.root_grant_id, v_old.grant_id);\n",
+        "            v_new.root_grant_id := coalesce(p_old.root_grant_id, p_old.grant_id);\n",
         "",
         CLAWBACK,
     ),
@@ -627,7 +627,7 @@ FAULTS = [
         "what was revoked while held expires as well",
         "sql/29_settlement.sql",
         "v_pays := least(v_left, greatest(0, grants[v_i].amount - grants[v_i].revoked\n"
-        "                        - grants[v_i].moved - grants[v_i].expired - "
+        "                            - grants[v_i].moved - grants[v_i].expired - "
         "grants[v_i].remaining));",
         "v_pays := v_left;",
         CLAWBACK,
@@ -663,10 +663,10 @@ FAULTS = [
     Fault(
         "credits that take effect pay nothing of what is owed",
         "sql/29_settlement.sql",
-        "            v_pays := least(v_left, settled.owed);\n"
-        "            settled.owed := settled.owed - v_pays;\n"
-        "            grants[v_i].is_pending := false;",
-        "            v_pays := 0;\n            grants[v_i].is_pending := false;",
+        "                v_pays := least(v_left, settled.owed);\n"
+        "                settled.owed := settled.owed - v_pays;\n"
+        "                grants[v_i].is_pending := false;",
+        "                v_pays := 0;\n                grants[v_i].is_pending := false;",
         CLAWBACK,
     ),
     Fault(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias
@@ -177,10 +177,21 @@ class Account:
         """Credits go on in a new grant; what was revoked of the old one, as credits of its own."""
         rooted = min(amount, old.revocable - old.expired)
         old.moved += rooted
+        terms = {"bought_at": old.bought_at}
         if rooted:
-            self.new_grant(source, rooted, at, until, root=old.root or old)
+            self.new_grant(source, rooted, at, until, root=old.root or old, **terms)
         if amount > rooted:
-            self.new_grant(source, amount - rooted, at, until)
+            self.new_grant(source, amount - rooted, at, until, **terms)
+
+    def late(self, grant: Grant, part: Decimal, taken_at: datetime, at: datetime) -> None:
+        """What comes back after its grant ended lives as long as it would have."""
+        time_left = max(timedelta(0), grant.expires_at - max(taken_at, grant.effective_at))
+        until = min(at + time_left, self.period_end)
+        if part and until > at:
+            self.hand_on(grant, "refund", part, at, until)
+        elif part := self.pay_owed(part, grant):
+            self.write("expiry", -part, at)
+            grant.expire(part)
 
     def open_grants(self) -> list[Grant]:
         def order(grant: Grant) -> tuple[Any, ...]:
@@ -202,7 +213,7 @@ class Account:
         self.owed += uncovered
         return [*parts, (None, uncovered)] if uncovered else parts
 
-    def give_back(self, parts: list[Part], at: datetime, *, lapses: bool = False) -> None:
+    def give_back(self, hold: Hold, parts: list[Part], at: datetime, *, lapses: bool) -> None:
         """Return what was held; a hold that lapses as its grants end was there before their end."""
         todo = list(parts)
         for grant, part in todo:
@@ -217,11 +228,11 @@ class Account:
                 self.write("expiry", -gone, at)
                 grant.expire(gone)
                 part -= gone
-            free = self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
-            if not over:
-                grant.free += free
-            elif free:
-                self.hand_on(grant, "refund", free, at, FOREVER)
+            part = self.pay_unrecovered(grant, part, at)
+            if over:
+                self.late(grant, part, hold.made_at, at)
+            else:
+                grant.free += self.pay_owed(part, grant)
 
     def pay_unrecovered(self, grant: Grant, part: Decimal, at: datetime) -> Decimal:
         if paid := min(part, grant.unrecovered):
@@ -252,7 +263,7 @@ class Account:
 
     def close(self, hold: Hold, at: datetime, *, lapses: bool = False) -> None:
         hold.is_open = False
-        self.give_back(hold.parts, at, lapses=lapses)
+        self.give_back(hold, hold.parts, at, lapses=lapses)
 
     def expire(self, grant: Grant, at: datetime) -> None:
         self.write("expiry", -grant.free, at)
@@ -269,14 +280,24 @@ class Account:
         self.periods += 1
         self.highest = self.allowance
         room, gone = self.rollover_limit, ZERO
-        for grant in reversed(self.grants[:]):  # the newest roll over first
-            if grant.source not in ("allowance", "rollover") or grant.expires_at != at:
-                continue
-            rolls = grant.free if room is None else min(grant.free, room)
-            room = None if room is None else room - rolls
-            grant.free -= rolls
-            self.hand_on(grant, "rollover", rolls, at, self.period_end)
-            gone += grant.free
+        ending = [
+            grant
+            for grant in self.grants
+            if grant.source in ("allowance", "rollover") and grant.expires_at == at and grant.free
+        ]
+        ending.sort(key=lambda grant: (grant.bought_at, grant.grant_id), reverse=True)
+        rolls = []  # the newest first
+        for grant in ending:
+            rolls.append(grant.free if room is None else min(grant.free, room))
+            room = None if room is None else room - rolls[-1]
+            gone += grant.free - rolls[-1]
+        if old := sum(rolls[12:], ZERO):
+            terms = {"bought_at": ending[-1].bought_at}
+            self.new_grant("rollover", old, at, self.period_end, **terms)
+        for n, grant in reversed(list(enumerate(ending))):
+            if n < 12:
+                grant.free -= rolls[n]
+                self.hand_on(grant, "rollover", rolls[n], at, self.period_end)
             grant.expire(grant.free)
             grant.free = ZERO
         if gone:

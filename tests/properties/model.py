@@ -134,7 +134,7 @@ class Ledger(Account):
         parts += self.burn(excess)
         held = {"held": hold.amount, "held_at": hold.made_at}
         row = self.write("capture", -total(parts), at, parts=parts, **held)
-        self.give_back(rest, at)
+        self.give_back(hold, rest, at, lapses=False)
         return self.done(row, captured=total(parts))
 
     def refund_credits(self, at: datetime, seq: int, amount: Decimal | None = None) -> Answer:
@@ -161,17 +161,11 @@ class Ledger(Account):
             if not grant:
                 todo += self.payers(self.pay_owed(part))
                 continue
-            part = self.pay_owed(self.pay_unrecovered(grant, part, at), grant)
+            part = self.pay_unrecovered(grant, part, at)
             if grant.expires_at > at:
-                grant.free += part
-                continue
-            time_left = max(timedelta(0), grant.expires_at - max(taken_at, grant.effective_at))
-            until = min(at + time_left, self.period_end)
-            if part and until <= at:
-                self.write("expiry", -part, at)
-                grant.expire(part)
-            elif part:
-                self.hand_on(grant, "refund", part, at, until)
+                grant.free += self.pay_owed(part, grant)
+            else:
+                self.late(grant, part, taken_at, at)
 
     def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
         grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None

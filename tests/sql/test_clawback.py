@@ -319,7 +319,9 @@ def test_what_was_held_when_it_was_revoked_is_not_taken_twice(
     assert ledger.violations() == []
 
 
-def test_what_a_bonus_paid_for_a_held_grant_comes_back(unrecovered: Ledger) -> None:
+def test_what_a_bonus_paid_for_a_held_grant_comes_back_for_the_time_it_had(
+    unrecovered: Ledger,
+) -> None:
     account = unrecovered.account()
     unrecovered.done("add_credits", account, 100, p_source="purchase",
                      p_expires_at=day("2026-04-01"))  # fmt: skip
@@ -328,6 +330,42 @@ def test_what_a_bonus_paid_for_a_held_grant_comes_back(unrecovered: Ledger) -> N
     unrecovered.done("hold_credits", account, 100)
     unrecovered.done("revoke_grant", account, 1)
     assert unrecovered.available(account) == 0
-    unrecovered.at(day("2026-04-02"))
+    unrecovered.at(day("2026-04-01 00:14"))
     assert unrecovered.available(account) == 100
+    unrecovered.at(day("2026-04-01 00:16"))  # as long as they would have lived when held
+    assert unrecovered.available(account) == 0
     assert unrecovered.violations() == []
+
+
+def test_a_hold_makes_no_credits_that_last_for_ever(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
+    ledger.done("deduct_credits", account, 100)
+    ledger.done("add_credits", account, 60, p_expires_at=day("2026-03-15"))
+    ledger.done("revoke_grant", account, 1, 60)
+    ledger.done("refund_credits", account, 2)
+    ledger.at(day("2026-03-31 23:59"))
+    ledger.done("hold_credits", account, 100, "2 minutes")
+    ledger.at(day("2026-04-02"))
+    assert ledger.balance(account)["balance"] == 0
+    assert ledger.violations() == []
+
+
+@pytest.mark.parametrize("end", ["release", "capture"])
+def test_a_late_refund_that_pays_an_overdraft_hold_is_not_lost(ledger: Ledger, end: str) -> None:
+    account = ledger.account()
+    ledger.done("set_overdraft_limit", account, 100, "a reason")
+    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
+    ledger.at(day("2026-03-20"))
+    ledger.done("deduct_credits", account, 100)
+    ledger.at(day("2026-04-02"))
+    ledger.done("hold_credits", account, 100)
+    ledger.done("refund_credits", account, 2)
+    if end == "release":
+        ledger.done("release_hold", account, 1)
+        assert ledger.grants(account) == [("refund", 100)]
+    else:
+        ledger.done("capture_hold", account, 1, 1)
+        assert ledger.grants(account) == [("refund", 99)]
+    assert ledger.balance(account)["next_expiry_at"] == day("2026-04-14")
+    assert ledger.violations() == []

@@ -97,8 +97,8 @@ def test_each_part_of_what_rolls_over_keeps_its_origin(ledger: Ledger) -> None:
         account,
     )
     assert [tuple(row.values()) for row in found] == [
-        (4, "rollover", 100, 100, 0, 0, 3),  # the newest first
-        (5, "rollover", 20, 20, 0, 0, 1),
+        (4, "rollover", 20, 20, 0, 0, 1),  # the newest go on first, up to the limit
+        (5, "rollover", 100, 100, 0, 0, 3),
         (6, "allowance", 100, 100, 0, 0, None),
     ]
     assert ledger.rows(account)[-2:] == [
@@ -334,4 +334,32 @@ def test_an_allowance_that_goes_up_and_down_is_granted_once_a_period(ledger: Led
     assert ledger.balance(account)["balance"] == 100
     ledger.conn.execute("select pgsaas.change_allowance(%s, 150)", [account])
     assert ledger.moves(account, 3) == [("expiry", -300), ("grant", 100), ("grant", 50)]
+    assert ledger.violations() == []
+
+
+def test_the_newest_months_roll_over_first_however_often(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, 150)
+    for moment in ("2026-04-11", "2026-05-11", "2026-06-11"):
+        ledger.at(day(moment))
+        touch(ledger, account)
+    roots = ledger.query(
+        "select root_grant_id as root, remaining from pgsaas.credit_grants"
+        " where account_id = %s and is_open order by grant_id",
+        account,
+    )
+    assert [tuple(row.values()) for row in roots] == [(3, 50), (6, 100), (None, 100)]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_years_of_rollover_do_not_pile_up(ledger: Ledger, together: bool) -> None:
+    account = ledger.on_plan(10, None)
+    for month in range(1, 61):
+        if not together or month == 60:
+            ledger.at(day(f"{2026 + (2 + month) // 12}-{(2 + month) % 12 + 1:02}-10 12:00"))
+            touch(ledger, account)
+    assert ledger.balance(account)["balance"] == 610
+    assert len(ledger.grants(account)) == 14  # the allowance, a year of rollovers, all before
+    assert ledger.scalar("select count(*) from pgsaas.credit_grants") <= 60 * 14
+    ledger.done("revoke_grant", account, 1)  # five years old: nobody follows it
+    assert ledger.balance(account)["balance"] == 610
     assert ledger.violations() == []

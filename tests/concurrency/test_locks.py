@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from psycopg import errors
 from tests.concurrency.clients import (
     Answer,
     Client,
+    at_once,
     balance,
     call,
     call_all,
@@ -299,3 +301,37 @@ def test_the_lock_ends_with_the_session(db: Database, four: list[Client]) -> Non
     first.close()
     assert finish()["new_balance"] == 9
     assert is_sound(second)
+
+
+def test_a_revocation_that_waits_for_a_late_reset_finds_what_rolled_over(
+    db: Database, four: list[Client]
+) -> None:
+    first, second, *_ = four
+    account = open_account(first)
+    first.execute("select pgsaas.start_period(%s, 100, null)", [account])
+    first.execute("select pgsaas.advance_clock('32 days')")
+    with first.transaction():
+        call(first, "deduct_credits", account_id=account, amount=1)  # it posts the reset
+        finish = in_background(
+            second, lambda conn: call(conn, "revoke_grant", account_id=account, grant_id=1)
+        )
+        wait_until_locked(db, second)
+    assert finish()["success"]
+    assert balance(first, account) == 99
+    assert is_sound(first)
+
+
+def erase(conn: Client, account: UUID) -> Answer:
+    return call(conn, "erase_account", account_id=account, reason="asked for")
+
+
+def test_two_who_are_members_of_each_other_are_erased_at_once(
+    db: Database, four: list[Client]
+) -> None:
+    for _ in range(10):
+        one, other = open_account(four[0]), open_account(four[0])
+        for account, user in ((one, other), (other, one)):
+            call(four[0], "add_member", account_id=account, user_id=str(user))
+        gone = at_once(four[:2], partial(erase, account=one), partial(erase, account=other))
+        assert [answer["erase_account"] for answer in gone.results] == [True, True]
+    assert is_sound(four[0])

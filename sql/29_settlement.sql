@@ -193,9 +193,9 @@ declare
     v_handed record;
     v_order integer[];
     v_is_short boolean;
-    v_done_at timestamptz := '-infinity';
+    v_done_at timestamptz := '-infinity'::timestamptz;
     v_done_place integer := -1;
-    v_done_id bigint := 0;
+    v_done_id bigint := 0::bigint;
     v_rolls numeric[];
     v_periods integer := 0;
 begin

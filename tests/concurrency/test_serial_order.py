@@ -266,5 +266,6 @@ def test_concurrent_calls_are_calls_in_some_order(db: Database) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7_200)
 def test_many_concurrent_calls_are_calls_in_some_order(db: Database) -> None:
     play(db, seconds=60)

@@ -257,6 +257,8 @@ class World:
         account = self.accounts.get(account_id)
         if account is None:
             return {"success": False, "error_code": "ACCOUNT_NOT_FOUND"}
+        if name == "adjust_credits" and not is_amount(abs(asked["amount"])):
+            raise Raised("22023")
         if (effect := (account_id, name, idempotency_key or "")) in self.effects:
             first, answer = self.effects[effect]
             if first != asked:

@@ -115,5 +115,6 @@ def test_sql_and_model_agree_on_any_sequence_of_calls(db: Database) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7_200)
 def test_sql_and_model_agree_on_thousands_of_long_sequences(db: Database) -> None:
     run_long(db)

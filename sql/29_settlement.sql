@@ -11,7 +11,8 @@
 --   revocation has not taken its like already. What remains of it, and what was refunded, lives in
 --   a new grant for the time it had left when it was taken, at most until the next reset. A hold
 --   that lapses just when its grants end lapses first: what returns then may still roll over.
--- * Overdraft that is given back after it was paid returns to the grants that paid it.
+-- * Overdraft that is given back after it was paid returns to the grants that paid it: debts are
+--   taken to be paid in the order in which they were made.
 -- * A returning part whose grant was revoked without recovery is taken back before it becomes free.
 -- * At the end of a period free credits of its own grants roll over up to the limit, the newest
 --   first; the rest expires.
@@ -191,6 +192,7 @@ declare
     v_ends timestamptz;
     v_ids bigint[];
     v_handed record;
+    v_payer integer;
     v_order integer[];
     v_is_short boolean;
     v_done_at timestamptz := '-infinity'::timestamptz;
@@ -307,8 +309,16 @@ begin
                         grants[v_i].remaining := grants[v_i].remaining + v_left;
                         grants[v_i].is_open := true;
                     else
-                        -- overdraft that was paid since: back to who paid, the last first
-                        for v_payer in reverse cardinality(grants) .. 1 loop
+                        -- overdraft that was paid since: back to the first who came after it,
+                        -- then to those before, the last first
+                        for v_payer in
+                            select g.ordinality::integer
+                              from unnest(grants) with ordinality g
+                             where g.paid > 0
+                             order by g.effective_at < v_event.taken_at,
+                                   case when g.effective_at < v_event.taken_at
+                                       then -g.grant_id else g.grant_id end
+                        loop
                             v_pays := least(v_left, grants[v_payer].paid);
                             if v_pays > 0 then
                                 grants[v_payer].paid := grants[v_payer].paid - v_pays;

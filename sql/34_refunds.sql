@@ -296,6 +296,7 @@ comment on function pgsaas.revoke_grant(uuid, bigint, numeric, text, text, jsonb
     'Takes a grant back (a refund, a dispute), or p_amount of it, wherever its credits went by '
     'transfer, rollover or a late refund: first what is free in it, then for what is spent other '
     'free credits of those who spent it, then they owe, or it is recorded as unrecovered (setting '
-    'clawback; null on a replay). NOT_REFUNDABLE if there is no such grant or less of it is left, '
+    'clawback; null on a replay). What rolled over more than twelve times is left alone. '
+    'NOT_REFUNDABLE if there is no such grant or less of it is left, '
     'ACCOUNT_NOT_FOUND. With a key it has one effect, ever. 22023 for wrong arguments; 40001 if '
     'its credits were transferred at the same moment.';

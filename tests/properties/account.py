@@ -152,9 +152,11 @@ class Account:
             grant.paid += paid
         return amount - paid
 
-    def payers(self, amount: Decimal) -> list[Part]:
-        """Overdraft paid since returns to those who paid, the last first."""
-        parts, _ = cut([(g, g.paid) for g in reversed(self.grants) if g.paid], amount)
+    def payers(self, amount: Decimal, taken_at: datetime) -> list[Part]:
+        """Overdraft paid since returns to those who paid: who came after it, then the last."""
+        after = [g for g in self.grants if g.paid and g.effective_at >= taken_at]
+        before = [g for g in self.grants if g.paid and g.effective_at < taken_at]
+        parts, _ = cut([(g, g.paid) for g in [*after, *reversed(before)]], amount)
         for grant, part in parts:
             assert grant
             grant.paid -= part
@@ -219,7 +221,7 @@ class Account:
         for grant, part in todo:
             if not grant:
                 if rest := self.pay_owed(part):
-                    todo += self.payers(rest)
+                    todo += self.payers(rest, hold.made_at)
                 continue
             over = grant.expires_at < at or (grant.expires_at == at and not lapses)
             if over and (

@@ -159,7 +159,7 @@ class Ledger(Account):
         todo = list(parts)
         for grant, part in todo:
             if not grant:
-                todo += self.payers(self.pay_owed(part))
+                todo += self.payers(self.pay_owed(part), taken_at)
                 continue
             part = self.pay_unrecovered(grant, part, at)
             if grant.expires_at > at:

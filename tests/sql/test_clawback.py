@@ -369,3 +369,56 @@ def test_a_late_refund_that_pays_an_overdraft_hold_is_not_lost(ledger: Ledger, e
         assert ledger.grants(account) == [("refund", 99)]
     assert ledger.balance(account)["next_expiry_at"] == day("2026-04-14")
     assert ledger.violations() == []
+
+
+@pytest.fixture
+def indebted(ledger: Ledger) -> tuple[Ledger, UUID]:
+    """An account with a limit of 100 below zero."""
+    account = ledger.account()
+    ledger.done("set_overdraft_limit", account, 100, "a reason")
+    return ledger, account
+
+
+def test_overdraft_returns_to_who_paid_it_not_to_who_paid_a_later_debt(
+    indebted: tuple[Ledger, UUID],
+) -> None:
+    ledger, account = indebted
+    ledger.done("hold_credits", account, 100, "24 hours")
+    ledger.done("add_credits", account, 100, p_source="purchase")
+    ledger.after(hours=1)
+    ledger.done("deduct_credits", account, 100)
+    ledger.after(hours=1)
+    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 22:00"))
+    ledger.at(day("2026-03-11"))
+    ledger.done("release_hold", account, 1)
+    assert ledger.grants(account) == [("purchase", 100)]
+    assert ledger.violations() == []
+
+
+def test_a_refund_of_overdraft_returns_to_who_paid_it(indebted: tuple[Ledger, UUID]) -> None:
+    ledger, account = indebted
+    ledger.done("deduct_credits", account, 100)
+    ledger.done("add_credits", account, 100, p_source="purchase")
+    ledger.after(hours=1)
+    ledger.done("deduct_credits", account, 100)
+    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 22:00"))
+    ledger.at(day("2026-03-11"))
+    ledger.done("refund_credits", account, 1)
+    assert ledger.grants(account) == [("purchase", 100)]
+
+
+def test_a_hold_makes_no_purchase_of_an_allowance(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, 0)
+    ledger.done("set_overdraft_limit", account, 100, "a reason")
+    ledger.done("deduct_credits", account, 100)
+    ledger.at(day("2026-04-10 00:00"))
+    ledger.done("hold_credits", account, 100, "24 hours")
+    for _ in range(38):  # the allowance of April pays for it, and ends
+        ledger.after(hours=20)
+        ledger.done("extend_hold", account, 1, "24 hours")
+    ledger.done("deduct_credits", account, 100)  # the allowance of May
+    ledger.done("deduct_credits", account, 100)
+    ledger.done("add_credits", account, 100, p_source="purchase")
+    ledger.done("release_hold", account, 1)
+    assert ledger.grants(account) == []
+    assert ledger.violations() == []

@@ -852,4 +852,25 @@ FAULTS = [
         "            continue;\n",
         "tests/sql/test_attach.py",
     ),
+    Fault(
+        "overdraft that comes back goes to whoever paid last",
+        "sql/29_settlement.sql",
+        "                             order by g.effective_at < v_event.taken_at,\n",
+        "                             order by true,\n",
+        CLAWBACK,
+    ),
+    Fault(
+        "a grant that ends within a settlement is forgotten by it",
+        "sql/29_settlement.sql",
+        "v_is_short := v_is_short or v_ends <= p_at;",
+        "v_is_short := false;",
+        CLAWBACK,
+    ),
+    Fault(
+        "all the past of a rollover is carried along",
+        "sql/29_settlement.sql",
+        "if v_n <= 12 and v_rolls[v_n] > 0 then",
+        "if v_rolls[v_n] > 0 then",
+        SETTLEMENT,
+    ),
 ]

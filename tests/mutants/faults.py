@@ -611,14 +611,14 @@ FAULTS = [
     ),
     Fault(
         "a late refund forgets where the credits came from",
-        "sql/29_settlement.sql",
+        "sql/28_grants.sql",
         "            p_old.moved := p_old.moved + v_moving;\n",
         "",
         CLAWBACK,
     ),
     Fault(
         "what rolled over cannot be found",
-        "sql/29_settlement.sql",
+        "sql/28_grants.sql",
         "            v_new.root_grant_id := coalesce(p_old.root_grant_id, p_old.grant_id);\n",
         "",
         CLAWBACK,

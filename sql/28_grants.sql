@@ -1,0 +1,115 @@
+-- Grants and rows to be: how they are made and how they end, in memory and without a decision.
+--
+-- Settlement (29) and the writers (30 and on) decide; what they decide about a grant or a row is
+-- put together here. Nothing is read and nothing is written, so readers call all of it with their
+-- own rights. No locks.
+
+create or replace function pgsaas.source_rank(p_source text) returns smallint
+language sql immutable parallel safe
+as $$
+    select case p_source when 'purchase' then 1 when 'bonus' then 2 when 'referral' then 2
+        when 'transfer' then 2
+           when 'refund' then 3 when 'trial' then 4 when 'rollover' then 5 when 'allowance'
+               then 6 end::smallint
+$$;
+comment on function pgsaas.source_rank(text) is
+    'Place of a source in the burn order: purchase, bonus and referral and transfer, refund, '
+    'trial, rollover, allowance. Null for no source.';
+
+create or replace function pgsaas.new_row(
+    p_type text, p_amount numeric, p_at timestamptz, p_grant_id bigint default null,
+        p_hold_id bigint default null,
+    out new_row pgsaas.credit_transactions)
+language plpgsql immutable parallel safe
+as $$
+begin
+    new_row.transaction_type := p_type;
+    new_row.amount := p_amount;
+    new_row.created_at := p_at;
+    new_row.grant_id := p_grant_id;
+    new_row.hold_id := p_hold_id;
+end $$;
+comment on function pgsaas.new_row(text, numeric, timestamptz, bigint, bigint) is
+    'A ledger row to be: seq and balance_after come when it is written.';
+
+create or replace function pgsaas.new_grant(
+    p_b pgsaas.account_balances, p_source text, p_amount numeric, p_remaining numeric,
+        p_at timestamptz,
+    p_expires_at timestamptz, p_priority integer default 0, out new_grant pgsaas.credit_grants)
+language plpgsql immutable parallel safe
+as $$
+begin
+    new_grant.account_id := p_b.account_id;
+    new_grant.grant_id := p_b.grant_count + 1;
+    new_grant.effective_at := p_at;
+    new_grant.expires_at := p_expires_at;
+    new_grant.acquired_at := p_at;
+    new_grant.is_open := p_remaining > 0;
+    new_grant.is_pending := false;
+    new_grant.priority := p_priority;
+    new_grant.source_rank := pgsaas.source_rank(p_source);
+    new_grant.amount := p_amount;
+    new_grant.remaining := p_remaining;
+    new_grant.revoked := 0;
+    new_grant.unrecovered := 0;
+    new_grant.moved := 0;
+    new_grant.paid := p_amount - p_remaining;
+    new_grant.expired := 0;
+    new_grant.source := p_source;
+end $$;
+comment on function pgsaas.new_grant(pgsaas.account_balances, text, numeric, numeric, timestamptz,
+    timestamptz, integer) is
+    'The account''s next grant, to be stored by the caller, who also counts it (grant_count).';
+
+create or replace function pgsaas.expired_grant(
+    inout p_grant pgsaas.credit_grants, p_held numeric default null)
+language plpgsql immutable parallel safe
+as $$
+begin
+    p_grant.expired := least(p_grant.expired + coalesce(p_held, p_grant.remaining),
+        p_grant.amount - p_grant.revoked - p_grant.moved);
+    if p_held is null then
+        p_grant.remaining := 0;
+        p_grant.is_open := false;
+    end if;
+end $$;
+comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
+    'A grant that ends with what is free in it; or, with p_held, only so many credits that were '
+    'held and return too late.';
+
+-- What is owed is paid first. What a revocation has taken already goes on as credits of its own:
+-- nobody could take it again.
+create or replace function pgsaas.hand_on(
+    inout p_b pgsaas.account_balances, inout p_old pgsaas.credit_grants, p_source text,
+    p_amount numeric, p_at timestamptz, p_expires_at timestamptz,
+    out p_new pgsaas.credit_grants[])
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_moving numeric := least(p_amount,
+        p_old.amount - p_old.revoked - p_old.moved - p_old.expired);
+    v_amount numeric;
+    v_pays numeric;
+    v_new pgsaas.credit_grants;
+begin
+    p_new := '{}';
+    foreach v_amount in array array[v_moving, p_amount - v_moving] loop
+        continue when v_amount = 0;
+        v_pays := least(v_amount, p_b.owed);
+        v_new := pgsaas.new_grant(p_b, p_source, v_amount, v_amount - v_pays, p_at, p_expires_at);
+        v_new.acquired_at := p_old.acquired_at;
+        if v_moving > 0 then
+            v_new.root_account_id := coalesce(p_old.root_account_id, p_old.account_id);
+            v_new.root_grant_id := coalesce(p_old.root_grant_id, p_old.grant_id);
+            p_old.moved := p_old.moved + v_moving;
+            v_moving := 0;
+        end if;
+        p_b.owed := p_b.owed - v_pays;
+        p_b.grant_count := v_new.grant_id;
+        p_new := p_new || v_new;
+    end loop;
+end $$;
+comment on function pgsaas.hand_on(pgsaas.account_balances, pgsaas.credit_grants, text, numeric,
+    timestamptz, timestamptz) is
+    'Lets credits of an old grant go on in a new one, which names the grant they were first part '
+    'of and pays what is owed.';

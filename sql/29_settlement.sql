@@ -1,25 +1,18 @@
 -- Settlement: what time has done to an account, worked out without writing anything.
 --
 -- This is the one place that decides what happens when a hold lapses, a period ends, a grant
--- expires or takes effect, and what becomes of credits that return from a hold or a refund. Writers
--- apply its answer (30_ledger), readers show it (37_reads): so being late is harmless, and a
--- replica tells the truth.
+-- expires or takes effect. Writers apply its answer (30_ledger), readers show it (37_reads): so
+-- being late is harmless, and a replica tells the truth.
 --
 -- Events are handled in time order; on a tie lapse, reset, expire, admit. The rules:
 -- * Free credits and owed never coexist: whatever becomes free pays what is owed first.
--- * A returning part whose grant has expired is gone if it was held (an expiry row), as far as a
---   revocation has not taken its like already. What remains of it, and what was refunded, lives in
---   a new grant for the time it had left when it was taken, at most until the next reset. A hold
---   that lapses just when its grants end lapses first: what returns then may still roll over.
--- * Overdraft that is given back after it was paid returns to the grants that paid it: debts are
---   taken to be paid in the order in which they were made.
--- * A returning part whose grant was revoked without recovery is taken back before it becomes free.
+-- * What lapsed, was released or refunded returns as 28_returns says. A hold that lapses just when
+--   its grants end lapses first: what returns then may still roll over.
 -- * At the end of a period free credits of its own grants roll over up to the limit, the newest
 --   first; the rest expires.
--- * Credits that go on in a new grant, by rollover or a late refund, count as moved on the old one,
---   and the new one names the grant they were first part of: a revocation finds them there. Of what
---   rolls over only the twelve newest grants are told apart; older credits go on together, out of
---   its reach, so that an account where everything rolls over does not carry all its past along.
+-- * Of what rolls over only the twelve newest grants are told apart; older credits go on together,
+--   out of a revocation's reach, so that an account where everything rolls over does not carry all
+--   its past along.
 --
 -- The account's row must be locked by writers; readers take what their snapshot holds. Grants and
 -- holds are read with the caller's rights, so a reader sees nothing that row security hides.
@@ -57,9 +50,122 @@ comment on function pgsaas.grants_to_settle(pgsaas.account_balances, bigint[]) i
     'Open and pending grants of the account and those with the given ids, in the order of their '
     'ids.';
 
--- Parts are [[grant_id, amount], ...]. Without p_taken_at they return from the hold p_hold_id, with
--- it from a refund of something taken at that time; either way at p_at, after everything that is
--- due.
+-- What time brings up to p_at, lapses and ends of periods that have been missed among it.
+create or replace function pgsaas.due_events(
+    p_b pgsaas.account_balances, p_grants pgsaas.credit_grants[], p_at timestamptz)
+returns table (at timestamptz, place integer, what text, id bigint, grant_index integer,
+    parts jsonb, taken_at timestamptz)
+language sql stable
+as $$
+    select h.expires_at, 0, 'lapse', h.hold_id, null::integer, h.allocations, h.created_at
+      from pgsaas.credit_holds h
+     where h.account_id = (p_b).account_id and h.state = 'open' and h.expires_at <= p_at
+    union all
+    select pgsaas.period_end((p_b).period_anchor, n), 1, 'reset', n, null, null, null
+      from generate_series((p_b).period_count + 1, (p_b).period_count + case
+               when (p_b).next_reset_at <= p_at then least(1200, 1 + floor(    -- of 28 days or more
+                   extract(epoch from p_at - (p_b).next_reset_at) / (28 * 86400)))::integer
+               else 0 end) n
+     where pgsaas.period_end((p_b).period_anchor, n) <= p_at
+    union all
+    select g.expires_at, 2, 'expire', g.grant_id, g.ordinality, null, null
+      from unnest(p_grants) with ordinality g
+     where g.expires_at <= p_at
+    union all
+    select g.effective_at, 3, 'admit', g.grant_id, g.ordinality, null, null
+      from unnest(p_grants) with ordinality g
+     where g.is_pending and g.effective_at <= p_at
+    order by 1, 2, 4
+$$;
+comment on function pgsaas.due_events(pgsaas.account_balances, pgsaas.credit_grants[],
+    timestamptz) is
+    'What is due for the account at p_at, in the order in which it happens.';
+
+create or replace function pgsaas.end_period(
+    inout p_b pgsaas.account_balances, inout p_grants pgsaas.credit_grants[], p_at timestamptz,
+    out new_rows pgsaas.credit_transactions[])
+language plpgsql stable
+as $$
+declare
+    v_newest_first constant integer[] := array(
+        select g.ordinality::integer from unnest(p_grants) with ordinality g
+         where g.is_open and g.expires_at = p_b.next_reset_at
+           and g.source in ('allowance', 'rollover')
+         order by g.acquired_at desc, g.grant_id desc);
+    v_rolls numeric[] := array[]::numeric[];
+    v_left numeric := p_b.rollover_limit;    -- null: all of it
+    v_gone numeric := 0;
+    v_amount numeric;
+    v_pays numeric;
+    v_i integer;
+    v_n integer;
+    v_handed record;
+begin
+    new_rows := '{}';
+    p_b.period_count := p_b.period_count + 1;
+    p_b.period_granted := p_b.allowance;
+    p_b.next_reset_at := pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1);
+    foreach v_i in array v_newest_first loop
+        v_amount := least(p_grants[v_i].remaining, v_left);
+        v_left := v_left - v_amount;
+        v_gone := v_gone + p_grants[v_i].remaining - v_amount;
+        v_rolls := v_rolls || v_amount;
+    end loop;
+    v_amount := (select sum(r.amount) from unnest(v_rolls[13:]) r (amount));
+    if v_amount > 0 then
+        p_grants := p_grants || pgsaas.new_grant(p_b, 'rollover', v_amount, v_amount, p_at,
+            p_b.next_reset_at);
+        p_b.grant_count := p_b.grant_count + 1;
+        p_grants[cardinality(p_grants)].acquired_at :=
+            p_grants[v_newest_first[cardinality(v_newest_first)]].acquired_at;
+    end if;
+    for v_n in reverse cardinality(v_newest_first) .. 1 loop
+        v_i := v_newest_first[v_n];
+        if v_n <= 12 and v_rolls[v_n] > 0 then
+            v_handed := pgsaas.hand_on(p_b, p_grants[v_i], 'rollover', v_rolls[v_n], p_at,
+                p_b.next_reset_at);
+            p_b := v_handed.p_b;
+            p_grants[v_i] := v_handed.p_old;
+            p_grants[v_i].remaining := p_grants[v_i].remaining - v_rolls[v_n];
+            p_grants := p_grants || v_handed.p_new;
+        end if;
+        p_grants[v_i] := pgsaas.expired_grant(p_grants[v_i]);
+    end loop;
+    if v_gone > 0 then
+        new_rows := new_rows || pgsaas.new_row('expiry', -v_gone, p_at);
+    end if;
+    if p_b.allowance > 0 then
+        v_pays := least(p_b.allowance, p_b.owed);
+        p_b.owed := p_b.owed - v_pays;
+        p_grants := p_grants || pgsaas.new_grant(p_b, 'allowance', p_b.allowance,
+            p_b.allowance - v_pays, p_at, p_b.next_reset_at);
+        p_b.grant_count := p_b.grant_count + 1;
+        new_rows := new_rows || pgsaas.new_row('grant', p_b.allowance, p_at, p_b.grant_count);
+    end if;
+end $$;
+comment on function pgsaas.end_period(pgsaas.account_balances, pgsaas.credit_grants[],
+    timestamptz) is
+    'The end of the account''s period and the start of its next: rollover, the rest''s expiry, '
+    'the new allowance.';
+
+create or replace function pgsaas.admitted_grant(
+    inout p_b pgsaas.account_balances, inout p_grant pgsaas.credit_grants)
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_pays constant numeric := least(p_grant.remaining, p_b.owed);
+begin
+    p_b.owed := p_b.owed - v_pays;
+    p_grant.is_pending := false;
+    p_grant.paid := p_grant.paid + v_pays;
+    p_grant.remaining := p_grant.remaining - v_pays;
+    p_grant.is_open := p_grant.remaining > 0;
+end $$;
+comment on function pgsaas.admitted_grant(pgsaas.account_balances, pgsaas.credit_grants) is
+    'A pending grant that takes effect: it pays what is owed, the rest is free.';
+
+-- With p_parts: credits return at p_at, after everything that is due; from a refund of something
+-- taken at p_taken_at or, without that time, from the hold p_hold_id.
 create or replace function pgsaas.plan_settlement(
     p_b pgsaas.account_balances, p_at timestamptz, p_parts jsonb default null,
         p_hold_id bigint default null,
@@ -70,26 +176,13 @@ language plpgsql stable
 as $$
 declare
     v_event record;
-    v_part_ids bigint[];
-    v_part_amounts numeric[];
-    v_n integer;
+    v_step record;
     v_at timestamptz;
-    v_i integer;
-    v_is_over boolean;
-    v_left numeric;
-    v_pays numeric;
-    v_free numeric;
-    v_ends timestamptz;
-    v_ids bigint[];
-    v_handed record;
-    v_payer integer;
-    v_order integer[];
-    v_is_short boolean;
+    v_known integer;
+    v_is_short boolean := true;
     v_done_at timestamptz := '-infinity'::timestamptz;
-    v_done_place integer := -1;
+    v_done_place integer := 0;
     v_done_id bigint := 0::bigint;
-    v_rolls numeric[];
-    v_periods integer := 0;
 begin
     settled := p_b;
     new_rows := '{}';
@@ -100,209 +193,58 @@ begin
         select (x ->> 0)::bigint
           from pgsaas.credit_holds h, jsonb_array_elements(h.allocations) x
          where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at));
-    v_ids := array(select g.grant_id from unnest(grants) with ordinality g order by g.ordinality);
-    if p_b.next_reset_at <= p_at then    -- no period is shorter than 28 days
-        v_periods := least(1200, 1 + floor(extract(epoch from p_at - p_b.next_reset_at)
-            / (28 * 86400)));
-    end if;
-    loop    -- again from where it was, when a grant was made that ends within this settlement
+    while v_is_short loop    -- again from there, when a grant was made that ends before p_at
         v_is_short := false;
         for v_event in
-            select e.what, e.at, e.place, e.id, e.parts, e.taken_at from (
-                select 0 as place, 'lapse' as what, h.expires_at as at, h.hold_id as id,
-                    h.allocations as parts, h.created_at as taken_at
-                  from pgsaas.credit_holds h
-                 where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at
-                union all
-                select 1, 'reset', pgsaas.period_end(p_b.period_anchor, n), n::bigint, null, null
-                  from generate_series(p_b.period_count + 1, p_b.period_count + v_periods) n
-                 where pgsaas.period_end(p_b.period_anchor, n) <= p_at
-                union all
-                select 2, 'expire', g.expires_at, g.grant_id, null, null from unnest(grants) g
-                    where g.expires_at <= p_at
-                union all
-                select 3, 'admit', g.effective_at, g.grant_id, null, null from unnest(grants) g
-                 where g.is_pending and g.effective_at <= p_at
-                union all
-                select 4, 'return', p_at, p_hold_id, p_parts, coalesce(p_taken_at, (
-                       select h.created_at from pgsaas.credit_holds h
-                        where h.account_id = p_b.account_id and h.hold_id = p_hold_id))
-                 where p_parts is not null) e
-             where (e.at, e.place, coalesce(e.id, 0)) > (v_done_at, v_done_place, v_done_id)
-             order by e.at, e.place, e.id
+            select * from pgsaas.due_events(p_b, grants, p_at) e
+             where (e.at, e.place, e.id) > (v_done_at, v_done_place, v_done_id)
         loop
             v_at := greatest(v_event.at, p_b.last_at);
-            if v_event.what in ('lapse', 'return') then
-                if v_event.what = 'lapse' then
-                    lapsed := lapsed || v_event.id;
-                    settled.held := settled.held - (select sum((x ->> 1)::numeric)
-                        from jsonb_array_elements(v_event.parts) x);
-                end if;
-                select array_agg((x ->> 0)::bigint order by n),
-                       array_agg((x ->> 1)::numeric order by n)
-                  into v_part_ids, v_part_amounts
-                  from jsonb_array_elements(v_event.parts) with ordinality p (x, n);
-                v_n := 0;
-                while v_n < cardinality(v_part_ids) loop
-                    v_n := v_n + 1;
-                    v_left := v_part_amounts[v_n];
-                    v_i := array_position(v_ids, v_part_ids[v_n]);
-                    if v_part_ids[v_n] > p_b.grant_count then    -- made below, in the order of ids
-                        v_i := cardinality(v_ids) + v_part_ids[v_n] - p_b.grant_count;
-                    end if;
-                    v_is_over := v_i is not null and (grants[v_i].expires_at < v_at
-                        or grants[v_i].expires_at = v_at and v_event.what = 'return');
-                    if v_is_over and p_taken_at is null then
-                        v_pays := least(v_left, greatest(0, grants[v_i].amount - grants[v_i].revoked
-                            - grants[v_i].moved - grants[v_i].expired - grants[v_i].remaining));
-                        if v_pays > 0 then
-                            new_rows := new_rows || pgsaas.new_row('expiry', -v_pays, v_at,
-                                v_part_ids[v_n], v_event.id);
-                            grants[v_i] := pgsaas.expired_grant(grants[v_i], v_pays);
-                            v_left := v_left - v_pays;
-                        end if;
-                    end if;
-                    if grants[v_i].unrecovered > 0 then
-                        v_pays := least(v_left, grants[v_i].unrecovered);
-                        grants[v_i].unrecovered := grants[v_i].unrecovered - v_pays;
-                        v_left := v_left - v_pays;
-                        new_rows := new_rows || pgsaas.new_row('revoke', -v_pays, v_at,
-                            v_part_ids[v_n], v_event.id);
-                    end if;
-                    if v_is_over and v_left > 0 then
-                        v_ends := least(settled.next_reset_at, v_at + pgsaas.exact_interval(
-                            grants[v_i].expires_at - least(grants[v_i].expires_at,
-                                greatest(v_event.taken_at, grants[v_i].effective_at))));
-                        if v_ends > v_at then
-                            v_handed := pgsaas.hand_on(settled, grants[v_i], 'refund', v_left, v_at,
-                                v_ends);
-                            settled := v_handed.p_b;
-                            grants[v_i] := v_handed.p_old;
-                            grants := grants || v_handed.p_new;
-                            v_is_short := v_is_short or v_ends <= p_at;
-                            continue;
-                        end if;
-                    end if;
-                    v_pays := least(v_left, settled.owed);
-                    settled.owed := settled.owed - v_pays;
-                    v_left := v_left - v_pays;
-                    if v_i is not null then
-                        grants[v_i].paid := grants[v_i].paid + v_pays;
-                    end if;
-                    if v_left = 0 then
-                        continue;
-                    elsif v_is_over then
-                        new_rows := new_rows || pgsaas.new_row('expiry', -v_left, v_at,
-                            v_part_ids[v_n], v_event.id);
-                        grants[v_i] := pgsaas.expired_grant(grants[v_i], v_left);
-                    elsif v_i is not null then
-                        grants[v_i].remaining := grants[v_i].remaining + v_left;
-                        grants[v_i].is_open := true;
-                    else
-                        -- overdraft that was paid since: back to the first who came after it,
-                        -- then to those before, the last first
-                        for v_payer in
-                            select g.ordinality::integer
-                              from unnest(grants) with ordinality g
-                             where g.paid > 0
-                             order by g.effective_at < v_event.taken_at,
-                                   case when g.effective_at < v_event.taken_at
-                                       then -g.grant_id else g.grant_id end
-                        loop
-                            v_pays := least(v_left, grants[v_payer].paid);
-                            if v_pays > 0 then
-                                grants[v_payer].paid := grants[v_payer].paid - v_pays;
-                                v_left := v_left - v_pays;
-                                v_part_ids := v_part_ids || grants[v_payer].grant_id;
-                                v_part_amounts := v_part_amounts || v_pays;
-                            end if;
-                        end loop;
-                        if v_left > 0 then
-                            grants := grants || pgsaas.new_grant(settled, 'refund', v_left, v_left,
-                                v_at, 'infinity');
-                            settled.grant_count := settled.grant_count + 1;
-                        end if;
-                    end if;
-                end loop;
-            elsif v_event.what = 'expire' then
-                v_i := array_position(v_ids, v_event.id);
-                if v_event.id > p_b.grant_count then
-                    v_i := cardinality(v_ids) + v_event.id - p_b.grant_count;
-                end if;
-                if grants[v_i].remaining > 0 then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -grants[v_i].remaining, v_at,
-                        v_event.id);
-                    grants[v_i] := pgsaas.expired_grant(grants[v_i]);
-                end if;
+            if v_event.what = 'lapse' then
+                v_known := cardinality(grants);
+                lapsed := lapsed || v_event.id;
+                settled.held := settled.held - (select sum((x ->> 1)::numeric)
+                    from jsonb_array_elements(v_event.parts) x);
+                v_step := pgsaas.return_parts(settled, grants, v_event.parts, 'lapse', v_event.id,
+                    v_event.taken_at, v_at);
+                settled := v_step.p_b;
+                grants := v_step.p_grants;
+                new_rows := new_rows || v_step.new_rows;
+                v_is_short := exists (
+                    select from unnest(grants[v_known + 1:]) g where g.expires_at <= p_at);
+            elsif v_event.what = 'reset' then
+                v_step := pgsaas.end_period(settled, grants, v_at);
+                settled := v_step.p_b;
+                grants := v_step.p_grants;
+                new_rows := new_rows || v_step.new_rows;
             elsif v_event.what = 'admit' then
-                v_i := array_position(v_ids, v_event.id);
-                v_left := grants[v_i].remaining;
-                v_pays := least(v_left, settled.owed);
-                settled.owed := settled.owed - v_pays;
-                grants[v_i].is_pending := false;
-                grants[v_i].paid := grants[v_i].paid + v_pays;
-                grants[v_i].remaining := v_left - v_pays;
-                grants[v_i].is_open := v_left > v_pays;
-                new_rows := new_rows || pgsaas.new_row('grant', v_left, v_at, v_event.id);
-            else
-                v_free := 0;
-                v_left := settled.rollover_limit;    -- null: all of it
-                v_rolls := '{}';
-                v_order := array(
-                    select g.ordinality::integer from unnest(grants) with ordinality g
-                     where g.is_open and g.expires_at = settled.next_reset_at
-                       and g.source in ('allowance', 'rollover')
-                     order by g.acquired_at desc, g.grant_id desc);
-                settled.period_count := settled.period_count + 1;
-                settled.period_granted := settled.allowance;
-                settled.next_reset_at := pgsaas.period_end(settled.period_anchor,
-                    settled.period_count + 1);
-                foreach v_i in array v_order loop
-                    v_pays := least(grants[v_i].remaining, v_left);
-                    v_left := v_left - v_pays;
-                    v_free := v_free + grants[v_i].remaining - v_pays;
-                    v_rolls := v_rolls || v_pays;
-                end loop;
-                v_pays := (select sum(r.amount) from unnest(v_rolls[13:]) r (amount));
-                if v_pays > 0 then
-                    grants := grants || pgsaas.new_grant(settled, 'rollover', v_pays, v_pays, v_at,
-                        settled.next_reset_at);
-                    settled.grant_count := settled.grant_count + 1;
-                    grants[cardinality(grants)].acquired_at :=
-                        grants[v_order[cardinality(v_order)]].acquired_at;
-                end if;
-                for v_n in reverse cardinality(v_order) .. 1 loop
-                    v_i := v_order[v_n];
-                    if v_n <= 12 and v_rolls[v_n] > 0 then
-                        v_handed := pgsaas.hand_on(settled, grants[v_i], 'rollover', v_rolls[v_n],
-                            v_at, settled.next_reset_at);
-                        settled := v_handed.p_b;
-                        grants[v_i] := v_handed.p_old;
-                        grants[v_i].remaining := grants[v_i].remaining - v_rolls[v_n];
-                        grants := grants || v_handed.p_new;
-                    end if;
-                    grants[v_i] := pgsaas.expired_grant(grants[v_i]);
-                end loop;
-                if v_free > 0 then
-                    new_rows := new_rows || pgsaas.new_row('expiry', -v_free, v_at);
-                end if;
-                if settled.allowance > 0 then
-                    v_pays := least(settled.allowance, settled.owed);
-                    settled.owed := settled.owed - v_pays;
-                    grants := grants || pgsaas.new_grant(settled, 'allowance', settled.allowance,
-                        settled.allowance - v_pays, v_at, settled.next_reset_at);
-                    settled.grant_count := settled.grant_count + 1;
-                    new_rows := new_rows || pgsaas.new_row('grant', settled.allowance, v_at,
-                        settled.grant_count);
-                end if;
+                new_rows := new_rows || pgsaas.new_row('grant',
+                    grants[v_event.grant_index].remaining, v_at, v_event.id);
+                v_step := pgsaas.admitted_grant(settled, grants[v_event.grant_index]);
+                settled := v_step.p_b;
+                grants[v_event.grant_index] := v_step.p_grant;
+            elsif grants[v_event.grant_index].remaining > 0 then
+                new_rows := new_rows || pgsaas.new_row('expiry',
+                    -grants[v_event.grant_index].remaining, v_at, v_event.id);
+                grants[v_event.grant_index] := pgsaas.expired_grant(grants[v_event.grant_index]);
             end if;
             v_done_at := v_event.at;
             v_done_place := v_event.place;
-            v_done_id := coalesce(v_event.id, 0);
+            v_done_id := v_event.id;
             exit when v_is_short;
         end loop;
-        exit when not v_is_short;
     end loop;
+    if p_parts is not null then
+        v_step := pgsaas.return_parts(settled, grants, p_parts,
+            case when p_taken_at is null then 'release' else 'refund' end, p_hold_id,
+            coalesce(p_taken_at, (
+                select h.created_at from pgsaas.credit_holds h
+                 where h.account_id = p_b.account_id and h.hold_id = p_hold_id)),
+            greatest(p_at, p_b.last_at));
+        settled := v_step.p_b;
+        grants := v_step.p_grants;
+        new_rows := new_rows || v_step.new_rows;
+    end if;
     select settled.seq + count(*), settled.balance + coalesce(sum(r.amount), 0),
            settled.not_spent + coalesce(sum(r.amount), 0),
            settled.lifetime_earned + coalesce(sum(r.amount) filter (where r.transaction_type

@@ -67,7 +67,8 @@ begin
           -- what readers, views and policies call with the reader's rights
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),
           ('app user admin', 'project_account plan_settlement grants_to_settle new_row new_grant'),
-          ('app user admin', 'expired_grant hand_on'),
+          ('app user admin', 'expired_grant hand_on admitted_grant due_events end_period'),
+          ('app user admin', 'return_part return_parts paid_back'),
           ('app user admin', 'source_rank period_end exact_interval free_by_source'),
           ('app user admin', 'row_allocations raise_not_found'))
           m (roles, functions)

@@ -61,25 +61,24 @@ FAULTS = [
     ),
     Fault(
         "what returns to an expired grant is free again",
-        "sql/29_settlement.sql",
-        "v_is_over := v_i is not null and (grants[v_i].expires_at < v_at\n"
-        "                        or grants[v_i].expires_at = v_at and v_event.what = 'return');",
-        "v_is_over := false;",
+        "sql/28_returns.sql",
+        "v_is_over constant boolean := p_grant.expires_at < p_at\n"
+        "        or p_grant.expires_at = p_at and p_what <> 'lapse';",
+        "v_is_over constant boolean := false;",
         GOLDEN,
     ),
     Fault(
         "everything rolls over",
         "sql/29_settlement.sql",
-        "v_pays := least(grants[v_i].remaining, v_left);",
-        "v_pays := grants[v_i].remaining + 0 * coalesce(v_left, 0);",
+        "v_amount := least(p_grants[v_i].remaining, v_left);",
+        "v_amount := p_grants[v_i].remaining + 0 * coalesce(v_left, 0);",
         GOLDEN,
     ),
     Fault(
         "a period is counted from the end of the one before",
         "sql/29_settlement.sql",
-        "settled.next_reset_at := pgsaas.period_end(settled.period_anchor,\n"
-        "                    settled.period_count + 1);",
-        "settled.next_reset_at := pgsaas.period_end(settled.next_reset_at, 1);",
+        "p_b.next_reset_at := pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1);",
+        "p_b.next_reset_at := pgsaas.period_end(p_b.next_reset_at, 1);",
         GOLDEN,
     ),
     Fault(
@@ -91,9 +90,9 @@ FAULTS = [
     ),
     Fault(
         "a late refund lives for ever",
-        "sql/29_settlement.sql",
-        "v_ends := least(settled.next_reset_at, v_at +",
-        "v_ends := greatest('infinity', v_at +",
+        "sql/28_returns.sql",
+        "v_ends := least(p_b.next_reset_at, p_at +",
+        "v_ends := greatest('infinity', p_at +",
         REFUNDS,
     ),
     Fault(
@@ -185,15 +184,15 @@ FAULTS = [
     ),
     Fault(
         "overdraft that returns becomes credits for ever",
-        "sql/29_settlement.sql",
-        "v_pays := least(v_left, grants[v_payer].paid);",
-        "v_pays := 0;",
+        "sql/28_returns.sql",
+        "v_part := least(nobody_paid, p_grants[v_i].paid);",
+        "v_part := 0;",
         MINTING,
     ),
     Fault(
         "unrecovered credits are forgiven when they return",
-        "sql/29_settlement.sql",
-        "if grants[v_i].unrecovered > 0 then",
+        "sql/28_returns.sql",
+        "if p_grant.unrecovered > 0 then",
         "if false then",
         CLAWBACK,
     ),
@@ -361,7 +360,7 @@ FAULTS = [
     Fault(
         "a new period forgets what the highest allowance was",
         "sql/29_settlement.sql",
-        "            settled.period_granted := settled.allowance;\n",
+        "    p_b.period_granted := p_b.allowance;\n",
         "",
         SETTLEMENT,
     ),
@@ -611,25 +610,24 @@ FAULTS = [
     ),
     Fault(
         "a late refund forgets where the credits came from",
-        "sql/28_grants.sql",
+        "sql/27_grants.sql",
         "            p_old.moved := p_old.moved + v_moving;\n",
         "",
         CLAWBACK,
     ),
     Fault(
         "what rolled over cannot be found",
-        "sql/28_grants.sql",
+        "sql/27_grants.sql",
         "            v_new.root_grant_id := coalesce(p_old.root_grant_id, p_old.grant_id);\n",
         "",
         CLAWBACK,
     ),
     Fault(
         "what was revoked while held expires as well",
-        "sql/29_settlement.sql",
-        "v_pays := least(v_left, greatest(0, grants[v_i].amount - grants[v_i].revoked\n"
-        "                            - grants[v_i].moved - grants[v_i].expired - "
-        "grants[v_i].remaining));",
-        "v_pays := v_left;",
+        "sql/28_returns.sql",
+        "v_part := least(v_left, greatest(0, p_grant.amount - p_grant.revoked - p_grant.moved\n"
+        "            - p_grant.expired - p_grant.remaining));",
+        "v_part := v_left;",
         CLAWBACK,
     ),
     Fault(
@@ -663,10 +661,8 @@ FAULTS = [
     Fault(
         "credits that take effect pay nothing of what is owed",
         "sql/29_settlement.sql",
-        "                v_pays := least(v_left, settled.owed);\n"
-        "                settled.owed := settled.owed - v_pays;\n"
-        "                grants[v_i].is_pending := false;",
-        "                v_pays := 0;\n                grants[v_i].is_pending := false;",
+        "v_pays constant numeric := least(p_grant.remaining, p_b.owed);",
+        "v_pays constant numeric := 0;",
         CLAWBACK,
     ),
     Fault(
@@ -854,16 +850,16 @@ FAULTS = [
     ),
     Fault(
         "overdraft that comes back goes to whoever paid last",
-        "sql/29_settlement.sql",
-        "                             order by g.effective_at < v_event.taken_at,\n",
-        "                             order by true,\n",
+        "sql/28_returns.sql",
+        "order by g.effective_at < p_taken_at,\n",
+        "order by true,\n",
         CLAWBACK,
     ),
     Fault(
         "a grant that ends within a settlement is forgotten by it",
         "sql/29_settlement.sql",
-        "v_is_short := v_is_short or v_ends <= p_at;",
-        "v_is_short := false;",
+        "v_is_short := exists (\n",
+        "v_is_short := false and exists (\n",
         CLAWBACK,
     ),
     Fault(

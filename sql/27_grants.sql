@@ -1,8 +1,8 @@
 -- Grants and rows to be: how they are made and how they end, in memory and without a decision.
 --
--- Settlement (29) and the writers (30 and on) decide; what they decide about a grant or a row is
--- put together here. Nothing is read and nothing is written, so readers call all of it with their
--- own rights. No locks.
+-- Returns (28), settlement (29) and the writers (30 and on) decide; what they decide about a grant
+-- or a row is put together here. Nothing is read and nothing is written, so readers call all of it
+-- with their own rights. No locks.
 
 create or replace function pgsaas.source_rank(p_source text) returns smallint
 language sql immutable parallel safe

@@ -1,0 +1,152 @@
+-- Returns: what becomes of credits that come back from a hold or a refund, in memory.
+--
+-- * A part whose grant has expired is gone if it was held (an expiry row), as far as a revocation
+--   has not taken its like already. What remains of it, and what was refunded, lives in a new grant
+--   for the time it had left when it was taken, at most until the next reset.
+-- * A part whose grant was revoked without recovery is taken back before it becomes free.
+-- * Overdraft that is given back after it was paid returns to the grants that paid it: debts are
+--   taken to be paid in the order in which they were made.
+-- * Free credits and owed never coexist: whatever becomes free pays what is owed first.
+--
+-- Settlement (29) calls these with the account and the grants that it works on and takes them back
+-- changed. Nothing is read and nothing is written. No locks.
+
+-- p_what is lapse, release or refund.
+create or replace function pgsaas.return_part(
+    inout p_b pgsaas.account_balances, inout p_grant pgsaas.credit_grants, p_amount numeric,
+    p_what text, p_hold_id bigint, p_taken_at timestamptz, p_at timestamptz,
+    out new_rows pgsaas.credit_transactions[], out new_grants pgsaas.credit_grants[])
+language plpgsql stable
+as $$
+declare
+    v_is_over constant boolean := p_grant.expires_at < p_at
+        or p_grant.expires_at = p_at and p_what <> 'lapse';
+    v_left numeric := p_amount;
+    v_part numeric;
+    v_ends timestamptz;
+    v_handed record;
+begin
+    new_rows := '{}';
+    new_grants := '{}';
+    if v_is_over and p_what <> 'refund' then
+        v_part := least(v_left, greatest(0, p_grant.amount - p_grant.revoked - p_grant.moved
+            - p_grant.expired - p_grant.remaining));
+        if v_part > 0 then
+            new_rows := new_rows || pgsaas.new_row('expiry', -v_part, p_at, p_grant.grant_id,
+                p_hold_id);
+            p_grant := pgsaas.expired_grant(p_grant, v_part);
+            v_left := v_left - v_part;
+        end if;
+    end if;
+    if p_grant.unrecovered > 0 then
+        v_part := least(v_left, p_grant.unrecovered);
+        new_rows := new_rows || pgsaas.new_row('revoke', -v_part, p_at, p_grant.grant_id,
+            p_hold_id);
+        p_grant.unrecovered := p_grant.unrecovered - v_part;
+        v_left := v_left - v_part;
+    end if;
+    if v_is_over and v_left > 0 then
+        v_ends := least(p_b.next_reset_at, p_at + pgsaas.exact_interval(p_grant.expires_at
+            - least(p_grant.expires_at, greatest(p_taken_at, p_grant.effective_at))));
+        if v_ends > p_at then
+            v_handed := pgsaas.hand_on(p_b, p_grant, 'refund', v_left, p_at, v_ends);
+            p_b := v_handed.p_b;
+            p_grant := v_handed.p_old;
+            new_grants := v_handed.p_new;
+            return;
+        end if;
+    end if;
+    v_part := least(v_left, p_b.owed);
+    p_b.owed := p_b.owed - v_part;
+    p_grant.paid := p_grant.paid + v_part;
+    v_left := v_left - v_part;
+    if v_left > 0 and v_is_over then
+        new_rows := new_rows || pgsaas.new_row('expiry', -v_left, p_at, p_grant.grant_id,
+            p_hold_id);
+        p_grant := pgsaas.expired_grant(p_grant, v_left);
+    elsif v_left > 0 then
+        p_grant.remaining := p_grant.remaining + v_left;
+        p_grant.is_open := true;
+    end if;
+end $$;
+comment on function pgsaas.return_part(pgsaas.account_balances, pgsaas.credit_grants, numeric,
+    text, bigint, timestamptz, timestamptz) is
+    'What comes back from a hold or a refund returns to the grant it was taken from at p_taken_at, '
+    'or to what has become of that grant.';
+
+-- Overdraft was paid by whoever came after it: it goes back to the first of them, then to those who
+-- were there before, the last first.
+create or replace function pgsaas.paid_back(
+    inout p_grants pgsaas.credit_grants[], p_amount numeric, p_taken_at timestamptz,
+    out parts jsonb, out nobody_paid numeric)
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_i integer;
+    v_part numeric;
+begin
+    parts := '[]';
+    nobody_paid := p_amount;
+    for v_i in
+        select g.ordinality from unnest(p_grants) with ordinality g
+         where g.paid > 0
+         order by g.effective_at < p_taken_at,
+               case when g.effective_at < p_taken_at then -g.grant_id else g.grant_id end
+    loop
+        v_part := least(nobody_paid, p_grants[v_i].paid);
+        exit when v_part = 0;
+        p_grants[v_i].paid := p_grants[v_i].paid - v_part;
+        parts := parts || jsonb_build_array(jsonb_build_array(p_grants[v_i].grant_id, v_part));
+        nobody_paid := nobody_paid - v_part;
+    end loop;
+end $$;
+comment on function pgsaas.paid_back(pgsaas.credit_grants[], numeric, timestamptz) is
+    'Parts of the grants that have paid an overdraft of p_taken_at, and how much of it no grant '
+    'has paid.';
+
+-- Parts are [[grant_id, amount], ...]; what was overdraft is part of grant 0.
+create or replace function pgsaas.return_parts(
+    inout p_b pgsaas.account_balances, inout p_grants pgsaas.credit_grants[], p_parts jsonb,
+    p_what text, p_hold_id bigint, p_taken_at timestamptz, p_at timestamptz,
+    out new_rows pgsaas.credit_transactions[])
+language plpgsql stable
+as $$
+declare
+    v_ids bigint[] := array(select g.grant_id from unnest(p_grants) g);    -- they grow
+    v_n integer := 0;
+    v_i integer;
+    v_left numeric;
+    v_pays numeric;
+    v_back record;
+begin
+    new_rows := '{}';
+    while v_n < jsonb_array_length(p_parts) loop
+        v_left := (p_parts -> v_n ->> 1)::numeric;
+        if p_parts -> v_n ->> 0 <> '0' then
+            v_i := array_position(v_ids, (p_parts -> v_n ->> 0)::bigint);
+            v_back := pgsaas.return_part(p_b, p_grants[v_i], v_left, p_what, p_hold_id, p_taken_at,
+                p_at);
+            p_b := v_back.p_b;
+            p_grants[v_i] := v_back.p_grant;
+            new_rows := new_rows || v_back.new_rows;
+            p_grants := p_grants || v_back.new_grants;
+            v_ids := v_ids || array(select g.grant_id from unnest(v_back.new_grants) g);
+        else
+            v_pays := least(v_left, p_b.owed);
+            p_b.owed := p_b.owed - v_pays;
+            v_back := pgsaas.paid_back(p_grants, v_left - v_pays, p_taken_at);
+            p_grants := v_back.p_grants;
+            p_parts := p_parts || v_back.parts;
+            if v_back.nobody_paid > 0 then
+                p_grants := p_grants || pgsaas.new_grant(p_b, 'refund', v_back.nobody_paid,
+                    v_back.nobody_paid, p_at, 'infinity');
+                p_b.grant_count := p_b.grant_count + 1;
+                v_ids := v_ids || p_b.grant_count;
+            end if;
+        end if;
+        v_n := v_n + 1;
+    end loop;
+end $$;
+comment on function pgsaas.return_parts(pgsaas.account_balances, pgsaas.credit_grants[], jsonb,
+    text, bigint, timestamptz, timestamptz) is
+    'All that comes back from a hold or a refund at p_at, part after part.';

@@ -2,10 +2,11 @@
 --
 -- It is `now()`, the start of the transaction, and inlines to it: no SET clause, not a definer. In
 -- an installation that was made with `--test-mode` the owner may replace it by one that reads
--- pgsaas.test_clock. No session setting moves time, and a live installation refuses. While it is
--- replaced a load refuses to run (it would put the real clock back under a test's feet);
--- reset_clock() puts back exactly the text below. Setting the clock again only updates one row, so
--- a test may do it thousands of times. Lock rule: the row of test_clock, nothing else.
+-- pgsaas.test_clock. No session setting moves time, and a live installation refuses. While
+-- test_clock has a row a load refuses to run (it would put the real clock back under a test's
+-- feet); reset_clock() takes the row away and puts back exactly the text below. Setting the clock
+-- again only updates one row, so a test may do it thousands of times. Lock rule: the row of
+-- test_clock, nothing else.
 
 create or replace function pgsaas.now() returns timestamptz
 language sql stable parallel safe

@@ -98,7 +98,6 @@ declare
     v_amount numeric;
     v_pays numeric;
     v_i integer;
-    v_n integer;
     v_handed record;
 begin
     new_rows := '{}';

@@ -3,8 +3,12 @@
 -- Each looks with the reader's rights (security_invoker), so row security decides which accounts
 -- there are. Accounts where nothing is due are plain rows; only the others are worked out
 -- (29_settlement).
+--
+-- A view is replaced only where it is missing or differs: replacing one waits for everybody who
+-- reads it, and makes all other readers wait behind it. So each is made as a temporary view first,
+-- and PostgreSQL says by its own text of both whether they are the same.
 
-create or replace view pgsaas.credit_balances with (security_invoker = true) as
+create temporary view credit_balances with (security_invoker = true) as
 select b.account_id, s.balance, s.held,
        greatest(0, s.balance - s.held + s.overdraft_limit) as available, s.owed, s.overdraft_limit,
        s.allowance as monthly_allowance, nullif(s.next_expiry_at, 'infinity') as next_expiry_at,
@@ -13,10 +17,8 @@ select b.account_id, s.balance, s.held,
        s.seq, s.last_at
   from pgsaas.account_balances b
  cross join lateral pgsaas.project_account(b) s;
-comment on view pgsaas.credit_balances is
-    'The balance of each account now, with lifetime totals; what is due is shown as done.';
 
-create or replace view pgsaas.open_credit_grants with (security_invoker = true) as
+create temporary view open_credit_grants with (security_invoker = true) as
 select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.effective_at,
        nullif(g.expires_at, 'infinity') as expires_at, g.is_pending, g.revoked, g.moved,
        g.unrecovered
@@ -26,14 +28,44 @@ select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.
            b.last_at) then pgsaas.grants_to_settle(b, '{}')
               else (pgsaas.plan_settlement(b, greatest(pgsaas.now(), b.last_at))).grants end)) g
  where (g.is_open and g.remaining > 0) or g.is_pending;
-comment on view pgsaas.open_credit_grants is
-    'Grants with free or pending credits now, with what is left of them; what is due is shown as '
-    'done.';
 
-create or replace view pgsaas.open_credit_holds with (security_invoker = true) as
+create temporary view open_credit_holds with (security_invoker = true) as
 select h.account_id, h.hold_id, h.amount, h.created_at, h.expires_at, h.job_id, h.agent_id,
        h.description, h.metadata
   from pgsaas.credit_holds h join pgsaas.account_balances b using (account_id)
  where h.state = 'open' and h.expires_at > greatest(pgsaas.now(), b.last_at);
+
+do $$
+declare
+    v_wanted record;
+begin
+    perform pg_catalog.set_config('search_path', '', true);    -- so each text names its schemas
+    for v_wanted in
+        select c.relname as name, pg_catalog.pg_get_viewdef(c.oid) as text,
+               pg_catalog.array_to_string(c.reloptions, ', ') as options
+          from pg_catalog.pg_class c
+         where c.relnamespace = pg_catalog.pg_my_temp_schema() and c.relkind = 'v'
+           and c.relname in ('credit_balances', 'open_credit_grants', 'open_credit_holds')
+    loop
+        if not exists (
+            select from pg_catalog.pg_class c
+             where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace and c.relname = v_wanted.name
+               and pg_catalog.pg_get_viewdef(c.oid) = v_wanted.text
+               and pg_catalog.array_to_string(c.reloptions, ', ') = v_wanted.options) then
+            execute pg_catalog.format('create or replace view pgsaas.%I with (%s) as %s',
+                v_wanted.name, v_wanted.options, v_wanted.text);
+        end if;
+        execute pg_catalog.format('drop view pg_temp.%I', v_wanted.name);
+        insert into pg_temp.pgsaas_declared (kind, name) values ('view', v_wanted.name);
+    end loop;
+end $$;
+
+comment on view pgsaas.credit_balances is
+    'The balance of each account now, with lifetime totals; what is due is shown as done.';
+
+comment on view pgsaas.open_credit_grants is
+    'Grants with free or pending credits now, with what is left of them; what is due is shown as '
+    'done.';
+
 comment on view pgsaas.open_credit_holds is
     'Holds that still hold credits now; one whose time has passed is not among them.';

@@ -20,7 +20,8 @@ from pgsaas.errors import MissingPrivilege, PgsaasError
 from pgsaas.install.session import Talk, connect
 from pgsaas.resources import Resources, SqlFile
 
-ATTEMPTS = 5
+ATTEMPTS = 20
+PAUSE = 1.0
 
 
 class OwnerBackend(PostgresqlPsycopgBackend):
@@ -42,10 +43,10 @@ class OwnerBackend(PostgresqlPsycopgBackend):
         return connect(self.dsn)
 
     def init_connection(self, connection: psycopg.Connection[Any]) -> None:
-        """Act as the owner, in the schema; wait for no lock longer than a few seconds."""
+        """Act as the owner, in the schema; wait for no lock so long that others queue behind."""
         connection.execute("set role pgsaas_owner")
         connection.execute("set search_path to pgsaas")
-        connection.execute("set lock_timeout = '5s'")
+        connection.execute("set lock_timeout = '500ms'")
 
     def init_database(self) -> None:
         """Create yoyo's lock table; PostgreSQL's DDL is known to be transactional."""
@@ -88,8 +89,8 @@ def _backend(dsn: str) -> OwnerBackend:
 def apply_pending(dsn: str, resources: Resources, talk: Talk) -> list[str]:
     """Apply what is pending, in order, each in one transaction; returns the ids.
 
-    The caller holds the installer lock. A migration that cannot get a lock within five seconds
-    is tried again a few times. Raises PgsaasError naming the migration that failed.
+    The caller holds the installer lock. A migration that cannot get a lock at once
+    is tried again for about half a minute. Raises PgsaasError naming the migration that failed.
     """
     files = resources.migrations()
     applied = []
@@ -104,7 +105,7 @@ def apply_pending(dsn: str, resources: Resources, talk: Talk) -> list[str]:
                     if attempt == ATTEMPTS:
                         raise
                     talk(f"{migration.id} waits for a lock: attempt {attempt + 1}")
-                    time.sleep(attempt)
+                    time.sleep(PAUSE)
                 except psycopg.Error as error:
                     raise PgsaasError(
                         f"migration {migration.id} failed and was rolled back: {error}"

@@ -67,6 +67,9 @@ BY_HAND = {
 }
 
 
+MADE = "select object, sha256 from pgsaas.loaded_objects order by object"
+
+
 @pytest.fixture(autouse=True)
 def adopted(shell: Shell) -> None:
     """Databases of tests are clones; this one shall count as the original."""
@@ -79,6 +82,7 @@ def test_what_was_changed_by_hand_is_drift_until_it_is_loaded_again(
 ) -> None:
     change, what = BY_HAND[name]
     assert shell("status").code == 0
+    made = conn.execute(MADE).fetchall()
     conn.execute(change.encode())
     drifted = shell("status")
     assert drifted.code == 3
@@ -92,6 +96,7 @@ def test_what_was_changed_by_hand_is_drift_until_it_is_loaded_again(
     assert "functions loaded" in mended.out
     assert f"{what}: changed since it was loaded" in mended.err
     assert shell("status").code == 0
+    assert conn.execute(MADE).fetchall() == made  # not only recorded as it is
     assert shell("doctor").code == 0
     assert shell.ok("migrate") == "nothing to do\n"
 

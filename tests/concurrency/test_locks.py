@@ -98,10 +98,10 @@ def test_the_lock_is_the_balance_row_for_no_key_update_and_no_other(
     with first.transaction():
         call_all(first, name, **asked)
         assert not is_free(second, account)
-        # a foreign key's check takes this one, and gets it
-        second.execute(
-            "select from pgsaas.accounts where account_id = %s for key share nowait", [account]
-        )
+        # a foreign key's check takes this lock, and gets it
+        for table in ("accounts", "account_balances"):
+            look = f"select from pgsaas.{table} where account_id = %s for key share nowait"
+            second.execute(look.encode(), [account])
         taken = second.execute(
             "select distinct locktype, mode from pg_locks"
             " where pid = %s and locktype not in ('virtualxid', 'transactionid')",

@@ -11,7 +11,6 @@ import pytest
 
 from pgsaas import install
 from pgsaas.errors import ClockReplaced, PgsaasError, StaleObject
-from pgsaas.install import loader
 from pgsaas.install.session import silent
 from pgsaas.resources import Resources
 from tests.conftest import Database
@@ -201,7 +200,7 @@ def test_a_load_that_is_under_way_stops_nobody(loaded: Database, files: Resource
 def test_a_load_that_meets_a_lock_gives_way_and_tries_again(
     loaded: Database, files: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgsaas.install.loader.BEGIN", _quick())
+    monkeypatch.setattr("pgsaas.install.loader.PAUSE", 0)
     said: list[str] = []
     write(files, "sql/71_more.sql", GREETING.replace("greeting", "more"))
     with loaded.connect(autocommit=False) as reader:
@@ -229,10 +228,6 @@ def test_a_migration_that_fails_is_named_and_rolled_back(
 
 def _with(files: Resources) -> dict[str, Resources]:
     return {"resources": files}
-
-
-def _quick() -> str:
-    return loader.BEGIN.replace("lock_timeout = '5s'", "lock_timeout = '100ms'")
 
 
 def test_the_hash_does_not_depend_on_line_ends(files: Resources) -> None:

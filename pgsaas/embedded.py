@@ -36,6 +36,8 @@ class Server:
     `data_dir` keeps the cluster after stop(); without it the cluster lives in memory where it
     can and is deleted. `durable` leaves fsync on, which crash tests need. `settings` are
     parameters of postgresql.conf. Raises ServerNotStarted with the end of the server's log.
+    It stops when the program ends, but not when a signal ends it that nobody handles: a service
+    turns SIGTERM into an exit, as `pgsaas demo` does.
     """
 
     def __init__(

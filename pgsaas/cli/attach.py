@@ -13,7 +13,7 @@ from pgsaas.call import call, read
 from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
-from pgsaas.cli.session import open_ledger
+from pgsaas.cli.session import OWNER, open_ledger
 from pgsaas.errors import NotFound, RuleViolated, one_line
 from pgsaas.install.session import Session
 
@@ -57,7 +57,7 @@ def attach(output: Output, /, table: str | None, **options: Any) -> None:
         _list(output)
         return
     attached = 0
-    with open_ledger(output) as conn, _known_table(), progress("attaching") as advance:
+    with open_ledger(output, OWNER) as conn, _known_table(), progress("attaching") as advance:
         while True:
             done = call(conn, "attach_users", table=table, **given(**options), limit=STEP)[0]
             attached += done["attached"]
@@ -83,7 +83,7 @@ def attach(output: Output, /, table: str | None, **options: Any) -> None:
 
 
 def _list(output: Output) -> None:
-    with open_ledger(output) as conn:
+    with open_ledger(output, OWNER) as conn:
         found = read(conn, "attachments", order_by="realm")
         users = _identity_realm(conn)
     shown = [{name: each[name] for name in LISTED} for each in found]
@@ -100,7 +100,7 @@ def detach(output: Output, table: str) -> None:
 
     The accounts that are there stay, and so do their ids.
     """
-    with open_ledger(output) as conn, _known_table():
+    with open_ledger(output, OWNER) as conn, _known_table():
         detached = call(conn, "detach_users", table=table)[0]["detach_users"]
         users = _identity_realm(conn)
         realms = {each["realm"] for each in read(conn, "attachments")}
@@ -119,6 +119,6 @@ def expose(output: Output, /, **options: Any) -> None:
     For applications that call deduct_credits(p_user_id, …) and add_credits(p_user_id, …)
     unqualified. The backend's role may execute them, nobody else.
     """
-    with open_ledger(output) as conn:
+    with open_ledger(output, OWNER) as conn:
         written = [row["expose"] for row in call(conn, "expose", **given(**options))]
     output.data({"functions": written}, *written)

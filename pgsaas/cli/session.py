@@ -20,8 +20,13 @@ from psycopg.types.json import set_json_loads
 from pgsaas import install
 from pgsaas.call import call, read
 from pgsaas.cli.output import Output
-from pgsaas.errors import AccountNotFound, InvalidValue, MissingPrivilege, NotInstalled
+from pgsaas.errors import AccountNotFound, InvalidValue, NotInstalled
 from pgsaas.install.session import Session
+
+#: Who may run most commands, some, and the rest.
+CALLERS = "pgsaas_app, of pgsaas_admin for acts of staff, or of pgsaas_owner for both"
+ADMIN = "pgsaas_admin or pgsaas_owner"
+OWNER = "pgsaas_owner"
 
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}\Z", re.IGNORECASE)
 
@@ -35,13 +40,14 @@ class Moments(TimestamptzLoader):
 
 
 @contextmanager
-def open_ledger(output: Output) -> Iterator[Session]:
+def open_ledger(output: Output, needs: str = CALLERS) -> Iterator[Session]:
     """A session in autocommit mode with an installed database, acting as the login's own role.
 
-    Raises NotInstalled, MissingPrivilege and what install.open_session() raises.
+    Raises NotInstalled and what install.open_session() raises; where the role may not do what the
+    command does, the message names the role it `needs`.
     """
     try:
-        with install.open_session(output.settings().database_url, needs=None) as conn:
+        with install.open_session(output.settings().database_url, needs=needs) as conn:
             if not install.is_bootstrapped(conn):
                 raise NotInstalled
             prepare(conn)
@@ -51,11 +57,6 @@ def open_ledger(output: Output) -> Iterator[Session]:
             raise
         raise NotInstalled(
             "this database has no, or an older, pgsaas: run `pgsaas migrate`"
-        ) from error
-    except MissingPrivilege as error:
-        raise MissingPrivilege(
-            f"{error}: log in as a member of pgsaas_app, of pgsaas_admin for acts of staff, "
-            "or of pgsaas_owner for both"
         ) from error
     except UnicodeEncodeError as error:
         raise InvalidValue(f"an argument is no valid text: {error.object!a}") from error

@@ -6,9 +6,9 @@ import click
 
 from pgsaas.call import call, read
 from pgsaas.cli.output import Output, pass_output, shared_options
-from pgsaas.cli.session import find_account, open_ledger
+from pgsaas.cli.session import ADMIN, OWNER, find_account, open_ledger
 
-ADMIN = ("user_id", "added_at")
+LISTED = ("user_id", "added_at")
 EVENT = ("audit_event_id", "created_at", "actor", "action", "account_id", "details")
 
 
@@ -27,9 +27,9 @@ def admins() -> None:
 @pass_output
 def list_admins(output: Output) -> None:
     """List the platform admins."""
-    with open_ledger(output) as conn:
+    with open_ledger(output, OWNER) as conn:
         found = read(conn, "platform_admins", order_by="user_id")
-    output.table({"admins": found}, found, ADMIN, "there are no platform admins")
+    output.table({"admins": found}, found, LISTED, "there are no platform admins")
 
 
 @admins.command()
@@ -39,7 +39,7 @@ def list_admins(output: Output) -> None:
 @pass_output
 def add(output: Output, user: str, reason: str | None) -> None:
     """Make USER a platform admin."""
-    with open_ledger(output) as conn:
+    with open_ledger(output, OWNER) as conn:
         answer = call(conn, "add_platform_admin", user_id=user, reason=reason)[0]
     added = answer["add_platform_admin"]
     output.data({"added": added}, f"{user} is {'now' if added else 'already'} a platform admin")
@@ -52,7 +52,7 @@ def add(output: Output, user: str, reason: str | None) -> None:
 @pass_output
 def remove(output: Output, user: str, reason: str | None) -> None:
     """Make USER a platform admin no more."""
-    with open_ledger(output) as conn:
+    with open_ledger(output, OWNER) as conn:
         answer = call(conn, "remove_platform_admin", user_id=user, reason=reason)[0]
     removed = answer["remove_platform_admin"]
     output.data(
@@ -68,7 +68,7 @@ def remove(output: Output, user: str, reason: str | None) -> None:
 @pass_output
 def audit(output: Output, account: str | None, limit: int, before: int | None) -> None:
     """List who did what, newest first; with ACCOUNT, only to that account."""
-    with open_ledger(output) as conn:
+    with open_ledger(output, ADMIN) as conn:
         only = {"account_id": find_account(conn, account)} if account else None
         found = read(
             conn,

@@ -109,10 +109,13 @@ STORY = (
         ),
     ),
     Step(
-        "57.75 are left, so 57.76 are refused: an answer, not an error. The transaction lives on.",
+        "57.75 are left. At zero the next charge is refused: an answer, not an error, so the\n"
+        "transaction lives on.",
         (
+            "select success, new_balance, available from pgsaas.deduct_credits(\n"
+            "    pgsaas.account_id_for('1'), 57.75)",
             "select success, available, error_code, error_message from pgsaas.deduct_credits(\n"
-            "    pgsaas.account_id_for('1'), 57.76)",
+            "    pgsaas.account_id_for('1'), 0.01)",
         ),
     ),
     Step(
@@ -129,11 +132,11 @@ STORY = (
         refused="42501",
     ),
     Step(
-        "This database has a test clock. Eight days later the bonus has expired, by itself.",
+        "This database has a test clock. Eight days later Bo's bonus has expired, by itself.",
         (
             "select pgsaas.advance_clock('8 days') > now() as is_later",
             "select balance, lifetime_earned, lifetime_spent\n"
-            "  from pgsaas.get_balance(pgsaas.account_id_for('1'))",
+            "  from pgsaas.get_balance(pgsaas.account_id_for('2'))",
             "select pgsaas.reset_clock() = now() as is_now",
         ),
     ),

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgsaas.errors import RuleViolated
-from pgsaas.install.loader import OWN_TABLES, load, load_after_yoyo, refuse_clock
+from pgsaas.install.load_texts import OWN_TABLES
+from pgsaas.install.loader import load, load_after_yoyo, refuse_clock
 from pgsaas.install.removal import Removal, uninstall, unload
 from pgsaas.install.roles import bootstrap, is_bootstrapped, roles_script
 from pgsaas.install.script import migrate_script

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from psycopg import sql
 
-from pgsaas.install.session import OLDEST, Session
+from pgsaas.install.session import Session
 from pgsaas.install.state import status
 from pgsaas.resources import Resources
 
@@ -23,13 +23,6 @@ class Finding:
 
 
 Check: TypeAlias = Callable[[Session, Resources], list[str]]
-
-
-def check_version(conn: Session, resources: Resources) -> list[str]:
-    """The server is supported."""
-    if conn.info.server_version < OLDEST:
-        return [f"server version {conn.info.server_version}: upgrade to PostgreSQL 15 or later"]
-    return []
 
 
 def check_migrations(conn: Session, resources: Resources) -> list[str]:
@@ -113,7 +106,7 @@ def check_attachments(conn: Session, resources: Resources) -> list[str]:
 
 
 def check_rows(conn: Session, resources: Resources) -> list[str]:
-    """Every row of an attached table has an account, as far as this role may look."""
+    """Every row of an attached table has, or had, an account, as far as this role may look."""
     found = []
     for realm, relation, column in conn.execute("""
         select a.realm, a.relation::text, c.p_id
@@ -131,9 +124,13 @@ def check_rows(conn: Session, resources: Resources) -> list[str]:
                     and not exists (
                         select from pgsaas.account_external_ids x
                         where x.realm = %s
-                            and x.external_id = pg_catalog.format('%%s', t.{column})))
+                            and x.external_id = pg_catalog.format('%%s', t.{column}))
+                    and not exists (  -- the person was erased from their account
+                        select from pgsaas.erased_subjects e
+                        where e.subject_hash = any (pgsaas.subject_hashes(
+                            %s, pg_catalog.format('%%s', t.{column}), null))))
         """).format(table=sql.SQL(relation), column=sql.Identifier(column))
-        if conn.execute(query, [realm]).fetchone() == (True,):
+        if conn.execute(query, [realm, realm]).fetchone() == (True,):
             found.append(f"rows of {realm} have no account: `pgsaas attach {relation}`")
     return found
 
@@ -173,7 +170,6 @@ def note_backend(conn: Session, resources: Resources) -> list[str]:
 
 #: In the order they are shown; a new check is a new line here.
 CHECKS: list[tuple[str, Check]] = [
-    ("server", check_version),
     ("migrations", check_migrations),
     ("adoption", check_adoption),
     ("clock", check_clock),

@@ -111,8 +111,9 @@ def refuse_clock(conn: Session) -> None:
 def load(conn: Session, resources: Resources, *, force: bool = False, talk: Talk) -> bool:
     """Load sql/ in one transaction; False when it is loaded already.
 
-    Waits for no lock longer than half a second, and tries again for about half a minute. Raises StaleObject
-    or ClockReplaced, and PgsaasError naming the file that failed; then nothing has changed.
+    Waits for no lock longer than half a second, and tries again for about half a minute. Raises
+    StaleObject or ClockReplaced, and PgsaasError naming the file that failed; then nothing has
+    changed.
     """
     if not force and is_loaded(conn, resources) and not changed_objects(conn):
         return False

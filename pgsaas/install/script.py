@@ -5,7 +5,8 @@ from __future__ import annotations
 from psycopg import sql
 
 import pgsaas
-from pgsaas.install.loader import OWN_TABLES, changed_objects, is_loaded, statements
+from pgsaas.install.load_texts import OWN_TABLES
+from pgsaas.install.loader import changed_objects, is_loaded, statements
 from pgsaas.install.roles import is_bootstrapped, settings_script
 from pgsaas.install.session import Session
 from pgsaas.install.state import applied_migrations

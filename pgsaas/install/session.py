@@ -59,7 +59,7 @@ def connect(dsn: str) -> Session:
 
 
 @contextmanager
-def open_session(dsn: str, *, needs: str | None = "pgsaas_owner") -> Iterator[Session]:
+def open_session(dsn: str, *, needs: str = "pgsaas_owner") -> Iterator[Session]:
     """A direct connection in autocommit mode to a server that pgsaas supports.
 
     Raises NoDatabase, PoolerInTheWay or ServerTooOld; inside the block, a privilege the server
@@ -81,14 +81,15 @@ def open_session(dsn: str, *, needs: str | None = "pgsaas_owner") -> Iterator[Se
         if conn.info.server_version < OLDEST:
             major = conn.info.server_version // 10000
             raise ServerTooOld(
-                f"the server at {where} is PostgreSQL {major}: pgsaas needs 15 or later"
+                f"the server at {where} is PostgreSQL {major}: "
+                f"pgsaas needs {OLDEST // 10000} or later"
             )
         try:
             yield conn
         except pg.InsufficientPrivilege as error:
-            advice = f": log in as a member of {needs}" if needs else ""
             raise MissingPrivilege(
-                f"role {conn.info.user} may not do that ({error.diag.message_primary}){advice}"
+                f"role {conn.info.user} may not do that ({error.diag.message_primary}): "
+                f"log in as a member of {needs}"
             ) from error
         except pg.LockNotAvailable as error:
             raise LockBusy(

@@ -83,6 +83,41 @@ def login(conn: Conn) -> str:
     return name
 
 
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        (["attach", "public.users"], "pgsaas_owner"),
+        (["attach"], "pgsaas_owner"),
+        (["detach", "public.users"], "pgsaas_owner"),
+        (["expose"], "pgsaas_owner"),
+        (["admins", "add", "u"], "pgsaas_owner"),
+        (["audit"], "pgsaas_admin or pgsaas_owner"),
+        (["accounts", "list"], "pgsaas_app, of pgsaas_admin for acts of staff, or of pgsaas_owner"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_who_may_not_is_told_who_may(
+    shell: Shell, db: Database, conn: Conn, login: str, command: list[str], needed: str
+) -> None:
+    conn.execute("create table public.users (id bigint primary key)")
+    shell.use(db.dsn_as(login))
+    refused = shell(*command)
+    assert (refused.code, refused.out) == (1, "")
+    assert f": log in as a member of {needed}" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["status"], ["doctor"], ["accounts", "list"]])
+def test_a_server_that_is_too_old_is_named(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("pgsaas.install.session.OLDEST", 990000)
+    refused = shell(*command)
+    assert (refused.code, refused.out) == (4, "")
+    assert ": pgsaas needs 99 or later" in refused.err
+    assert refused.err.count("\n") == 1
+
+
 def test_a_backend_moves_credits_and_staff_adjust(
     shell: Shell, db: Database, conn: Conn, ada: str, login: str
 ) -> None:

@@ -196,3 +196,11 @@ def test_rows_without_an_account_are_found(shell: Shell, users: Conn) -> None:
     )
     shell.ok("attach", "public.users")
     shell.ok("doctor")
+
+
+def test_a_row_whose_person_was_erased_is_well(shell: Shell, users: Conn) -> None:
+    shell.ok("attach", "public.users")
+    shell.ok("accounts", "erase", "2", "--reason", "they asked", "--yes")
+    assert shell.ok("doctor") == "all is well\n"
+    users.execute("delete from pgsaas.account_external_ids where external_id = '3'")
+    assert "rows of public.users have no account" in shell("doctor").out

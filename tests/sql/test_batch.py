@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -43,6 +44,45 @@ def test_a_batch_may_have_10000_items_and_no_more(ledger: Ledger, slow: bool) ->
     answers = charge(ledger, account, [1] * 10_000)
     assert all(answer["success"] for answer in answers)
     assert [answer["seq"] for answer in answers] == [n + slow for n in range(2, 10_002)]
+    assert ledger.violations() == []
+
+
+def test_10000_items_with_every_kind_of_mistake_are_each_answered(ledger: Ledger) -> None:
+    good, poor, frozen = ledger.account(10_000), ledger.account(3), ledger.account(10)
+    ledger.done("deduct_credits", good, 1, p_idempotency_key="used")
+    ledger.done("deduct_credits", good, 2, p_idempotency_key="again")
+    ledger.call("freeze_account", frozen, "test")
+    kinds: list[tuple[UUID, str, str | None, str | None]] = [
+        (good, "1", None, None),
+        (good, "0", None, "INVALID_ARGUMENT"),
+        (poor, "1", None, None),  # three of them, then it is poor
+        (NOBODY, "1", None, "ACCOUNT_NOT_FOUND"),
+        (good, "2", "used", "KEY_CONFLICT"),
+        (frozen, "1", None, "ACCOUNT_FROZEN"),
+        (good, "0.0000001", None, "INVALID_ARGUMENT"),
+        (good, "2", "again", None),
+    ]
+    items = [kinds[n % len(kinds)] for n in range(10_000)]
+    answers = ledger.call_all(
+        "deduct_credits_batch",
+        [account for account, _, _, _ in items],
+        [Decimal(amount) for _, amount, _, _ in items],
+        p_idempotency_keys=[key for _, _, key, _ in items],
+    )
+    assert [a["item"] for a in answers] == list(range(1, 10_001))
+    wanted = [code for _, _, _, code in items]
+    paid = 0
+    for n, (account, *_) in enumerate(items):
+        if account == poor:
+            wanted[n] = None if paid < 3 else "INSUFFICIENT_CREDITS"
+            paid += 1
+    assert [code(a) for a in answers] == wanted
+    assert sum(a["replayed"] for a in answers) == 1250
+    assert ledger.scalar("select balance from pgsaas.get_balance(%s)", good) == 10_000 - 3 - 1250
+    assert ledger.scalar("select balance from pgsaas.get_balance(%s)", poor) == 0
+    assert ledger.scalar("select balance from pgsaas.get_balance(%s)", frozen) == 10
+    seqs = [a["seq"] for a in answers if a["success"] and not a["replayed"] and a["seq"]]
+    assert len(seqs) == 1250 + 3
     assert ledger.violations() == []
 
 

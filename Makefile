@@ -17,11 +17,12 @@ demo: $(STAMP) ## run a demo application on a database of its own
 test: $(STAMP) ## run the tests, quick tier
 	python -m pytest -n 2 --durations=10 -m 'not soak'
 
-check: $(STAMP) ## lint, types and layers
+check: $(STAMP) ## lint, types, layers and migrations
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+	squawk --config .ci/squawk.toml $(filter-out %.rollback.sql,$(wildcard migrations/*.sql))
 
 soak: $(STAMP) ## run the long tests; counts and seed are printed
 	python -m pytest -n 2 --durations=10 -m soak -rP

@@ -12,6 +12,7 @@ CREATE TABLE pgsaas.account_balances (
     head_grant_id bigint,
     grant_count bigint DEFAULT 0 NOT NULL,
     hold_count bigint DEFAULT 0 NOT NULL,
+    debt_count bigint DEFAULT 0 NOT NULL,
     archived_seq bigint DEFAULT 0 NOT NULL,
     period_count integer DEFAULT 0 NOT NULL,
     is_frozen boolean DEFAULT false NOT NULL,
@@ -33,6 +34,17 @@ CREATE TABLE pgsaas.account_balances (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE pgsaas.credit_debts (
+    account_id uuid NOT NULL,
+    debt_id bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    amount numeric NOT NULL,
+    unpaid numeric NOT NULL,
+    paid_by jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT credit_debts_unpaid_check CHECK (((unpaid >= (0)::numeric) AND (unpaid <= amount)))
+)
+WITH (fillfactor='80');
+
 CREATE TABLE pgsaas.credit_grants (
     account_id uuid NOT NULL,
     grant_id bigint NOT NULL,
@@ -50,11 +62,9 @@ CREATE TABLE pgsaas.credit_grants (
     revoked numeric DEFAULT 0 NOT NULL,
     unrecovered numeric DEFAULT 0 NOT NULL,
     moved numeric DEFAULT 0 NOT NULL,
-    paid numeric DEFAULT 0 NOT NULL,
     expired numeric DEFAULT 0 NOT NULL,
     source text NOT NULL,
     CONSTRAINT credit_grants_open_check CHECK ((is_open = ((remaining > (0)::numeric) AND (NOT is_pending)))),
-    CONSTRAINT credit_grants_paid_check CHECK (((paid >= (0)::numeric) AND (paid <= amount))),
     CONSTRAINT credit_grants_remaining_check CHECK (((remaining >= (0)::numeric) AND (remaining <= amount))),
     CONSTRAINT credit_grants_revoked_check CHECK (((revoked >= (0)::numeric) AND (unrecovered >= (0)::numeric) AND (moved >= (0)::numeric) AND (expired >= (0)::numeric) AND (unrecovered <= revoked) AND (((revoked + moved) + expired) <= amount))),
     CONSTRAINT credit_grants_source_check CHECK ((source = ANY (ARRAY['allowance'::text, 'rollover'::text, 'trial'::text, 'purchase'::text, 'bonus'::text, 'referral'::text, 'refund'::text, 'transfer'::text]))),
@@ -293,6 +303,9 @@ ALTER TABLE ONLY pgsaas.audit_events
 ALTER TABLE ONLY pgsaas.credit_checkpoints
     ADD CONSTRAINT credit_checkpoints_pkey PRIMARY KEY (account_id, seq);
 
+ALTER TABLE ONLY pgsaas.credit_debts
+    ADD CONSTRAINT credit_debts_pkey PRIMARY KEY (account_id, debt_id);
+
 ALTER TABLE ONLY pgsaas.credit_grants
     ADD CONSTRAINT credit_grants_pkey PRIMARY KEY (account_id, grant_id);
 
@@ -336,9 +349,9 @@ CREATE UNIQUE INDEX attachments_relation_idx ON pgsaas.attachments USING btree (
 
 CREATE INDEX audit_events_account_idx ON pgsaas.audit_events USING btree (account_id, audit_event_id);
 
-CREATE INDEX credit_grants_open_idx ON pgsaas.credit_grants USING btree (account_id, expires_at) WHERE is_open;
+CREATE INDEX credit_debts_unpaid_idx ON pgsaas.credit_debts USING btree (account_id, debt_id) WHERE (unpaid > (0)::numeric);
 
-CREATE INDEX credit_grants_paid_idx ON pgsaas.credit_grants USING btree (account_id, grant_id) WHERE (paid > (0)::numeric);
+CREATE INDEX credit_grants_open_idx ON pgsaas.credit_grants USING btree (account_id, expires_at) WHERE is_open;
 
 CREATE INDEX credit_grants_pending_idx ON pgsaas.credit_grants USING btree (account_id, effective_at) WHERE is_pending;
 
@@ -361,6 +374,9 @@ ALTER TABLE ONLY pgsaas.account_members
 
 ALTER TABLE ONLY pgsaas.credit_checkpoints
     ADD CONSTRAINT credit_checkpoints_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.credit_debts
+    ADD CONSTRAINT credit_debts_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
 
 ALTER TABLE ONLY pgsaas.credit_grants
     ADD CONSTRAINT credit_grants_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
@@ -415,6 +431,14 @@ CREATE POLICY credit_checkpoints_admin ON pgsaas.credit_checkpoints FOR SELECT T
 CREATE POLICY credit_checkpoints_app ON pgsaas.credit_checkpoints FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
 
 CREATE POLICY credit_checkpoints_user ON pgsaas.credit_checkpoints FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.credit_debts ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY credit_debts_admin ON pgsaas.credit_debts FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY credit_debts_app ON pgsaas.credit_debts FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY credit_debts_user ON pgsaas.credit_debts FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
 ALTER TABLE pgsaas.credit_grants ENABLE ROW LEVEL SECURITY;
 

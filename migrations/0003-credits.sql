@@ -19,6 +19,7 @@ create table if not exists pgsaas.account_balances (
     head_grant_id bigint,
     grant_count bigint not null default 0,
     hold_count bigint not null default 0,
+    debt_count bigint not null default 0,
     archived_seq bigint not null default 0,
     period_count integer not null default 0,
     is_frozen boolean not null default false,
@@ -77,7 +78,6 @@ create table if not exists pgsaas.credit_grants (
     revoked numeric not null default 0,
     unrecovered numeric not null default 0,
     moved numeric not null default 0,
-    paid numeric not null default 0,
     expired numeric not null default 0,
     source text not null,
     constraint credit_grants_pkey primary key (account_id, grant_id),
@@ -85,7 +85,6 @@ create table if not exists pgsaas.credit_grants (
     constraint credit_grants_remaining_check check (remaining >= 0 and remaining <= amount),
     constraint credit_grants_revoked_check check (revoked >= 0 and unrecovered >= 0 and moved >= 0
         and expired >= 0 and unrecovered <= revoked and revoked + moved + expired <= amount),
-    constraint credit_grants_paid_check check (paid >= 0 and paid <= amount),
     constraint credit_grants_open_check check (is_open = (remaining > 0 and not is_pending)),
     constraint credit_grants_time_check check (expires_at > effective_at or not is_pending),
     constraint credit_grants_source_check check (source in ('allowance', 'rollover', 'trial', 'purchase',
@@ -94,8 +93,6 @@ create table if not exists pgsaas.credit_grants (
 create index if not exists credit_grants_open_idx on pgsaas.credit_grants (account_id, expires_at) where is_open;
 create index if not exists credit_grants_pending_idx on pgsaas.credit_grants (account_id, effective_at)
     where is_pending;
-create index if not exists credit_grants_paid_idx on pgsaas.credit_grants (account_id, grant_id)
-    where paid > 0;
 create index if not exists credit_grants_root_idx on pgsaas.credit_grants (root_account_id, root_grant_id)
     where root_grant_id is not null;
 alter table pgsaas.credit_grants enable row level security;
@@ -110,9 +107,29 @@ comment on column pgsaas.credit_grants.unrecovered is
     'Taken back but already gone, and not owed: the next credits that return to this grant pay it.';
 comment on column pgsaas.credit_grants.expired is
     'Credits of this grant that nobody had spent when it ended, less what of them was revoked.';
-comment on column pgsaas.credit_grants.paid is
-    'Credits of this grant that paid what was owed; overdraft that is given back returns to them first.';
 comment on column pgsaas.credit_grants.moved is 'Transferred away to grants that name this one, or its root, as root.';
+
+-- What is owed, debt by debt: the oldest is paid first, and credits that come back find their own.
+create table if not exists pgsaas.credit_debts (
+    account_id uuid not null,
+    debt_id bigint not null,
+    created_at timestamptz not null,
+    amount numeric not null,
+    unpaid numeric not null,
+    paid_by jsonb not null default '[]',
+    constraint credit_debts_pkey primary key (account_id, debt_id),
+    constraint credit_debts_account_fkey foreign key (account_id) references pgsaas.accounts (account_id),
+    constraint credit_debts_unpaid_check check (unpaid >= 0 and unpaid <= amount)
+) with (fillfactor = 80);
+create index if not exists credit_debts_unpaid_idx on pgsaas.credit_debts (account_id, debt_id)
+    where unpaid > 0;
+alter table pgsaas.credit_debts enable row level security;
+comment on table pgsaas.credit_debts is
+    'What overdrafts, captures by debt and revocations took beyond what was free, numbered per account.';
+comment on column pgsaas.credit_debts.unpaid is
+    'Still owed. What is neither unpaid nor in paid_by was given back to the account.';
+comment on column pgsaas.credit_debts.paid_by is
+    '[[grant_id, amount], …]: the credits that have paid this debt, in that order.';
 
 create table if not exists pgsaas.credit_holds (
     account_id uuid not null,
@@ -143,7 +160,7 @@ create unique index if not exists credit_holds_key_idx on pgsaas.credit_holds (a
 alter table pgsaas.credit_holds enable row level security;
 comment on table pgsaas.credit_holds is 'Credits reserved for running work, numbered per account.';
 comment on column pgsaas.credit_holds.allocations is
-    '[[grant_id, amount], …] in burn order; grant 0 is what no grant covered (overdraft).';
+    '[[grant_id, amount], …] in burn order; [-debt_id, amount] is what no grant covered.';
 
 create table if not exists pgsaas.credit_transactions (
     account_id uuid not null,
@@ -177,7 +194,7 @@ comment on column pgsaas.credit_transactions.key_scope is
 comment on column pgsaas.credit_transactions.request_hash is
     '16 bytes over the arguments that the row itself does not hold; null where it holds them all.';
 comment on column pgsaas.credit_transactions.allocations is
-    '[[grant_id, amount], …] where more than one grant is concerned; grant 0 is what became owed.';
+    '[[grant_id, amount], …] where not just one grant is concerned; [-debt_id, amount] is what became owed.';
 
 -- What archiving leaves behind: the totals up to and including row seq, and the keys of the rows that went.
 create table if not exists pgsaas.credit_checkpoints (

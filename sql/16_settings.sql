@@ -1,7 +1,8 @@
 -- Settings and staff: what an operator decides for the whole installation.
 --
 -- One typed row, so that a setting of the wrong kind cannot be stored; its checks are the table's
--- own. Every change is audited with the old and the new value. Nothing hot reads this table.
+-- own. Every change is audited with the old and the new value. Nothing hot reads this table. Lock
+-- rule: the row of settings, nothing else.
 
 create or replace function pgsaas.set_setting(p_name text, p_value text, p_reason text default null)
 returns text

@@ -53,7 +53,6 @@ begin
     new_grant.revoked := 0;
     new_grant.unrecovered := 0;
     new_grant.moved := 0;
-    new_grant.paid := p_amount - p_remaining;
     new_grant.expired := 0;
     new_grant.source := p_source;
 end $$;
@@ -77,26 +76,55 @@ comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
     'A grant that ends with what is free in it; or, with p_held, only so many credits that were '
     'held and return too late.';
 
+-- Credits pay what is owed before they are free: the oldest debt first.
+create or replace function pgsaas.pay(
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[], p_grant_id bigint,
+    p_amount numeric, out p_left numeric)
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_pays numeric := least(p_amount, p_b.owed);
+    v_part numeric;
+begin
+    p_left := p_amount - v_pays;
+    p_b.owed := p_b.owed - v_pays;
+    for v_i in 1 .. cardinality(p_debts) loop
+        exit when v_pays = 0;
+        v_part := least(v_pays, p_debts[v_i].unpaid);
+        if v_part > 0 then
+            p_debts[v_i].unpaid := p_debts[v_i].unpaid - v_part;
+            p_debts[v_i].paid_by := p_debts[v_i].paid_by
+                || jsonb_build_array(jsonb_build_array(p_grant_id, trim_scale(v_part)));
+            v_pays := v_pays - v_part;
+        end if;
+    end loop;
+end $$;
+comment on function pgsaas.pay(pgsaas.account_balances, pgsaas.credit_debts[], bigint, numeric) is
+    'Lets credits of a grant pay what the account owes; p_left of them are free. p_debts are its '
+    'debts in the order of their ids.';
+
 -- What is owed is paid first. What a revocation has taken already goes on as credits of its own:
 -- nobody could take it again.
 create or replace function pgsaas.hand_on(
-    inout p_b pgsaas.account_balances, inout p_old pgsaas.credit_grants, p_source text,
-    p_amount numeric, p_at timestamptz, p_expires_at timestamptz,
-    out p_new pgsaas.credit_grants[])
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
+    inout p_old pgsaas.credit_grants, p_source text, p_amount numeric, p_at timestamptz,
+    p_expires_at timestamptz, out p_new pgsaas.credit_grants[])
 language plpgsql immutable parallel safe
 as $$
 declare
     v_moving numeric := least(p_amount,
         p_old.amount - p_old.revoked - p_old.moved - p_old.expired);
     v_amount numeric;
-    v_pays numeric;
+    v_paid record;
     v_new pgsaas.credit_grants;
 begin
     p_new := '{}';
     foreach v_amount in array array[v_moving, p_amount - v_moving] loop
         continue when v_amount = 0;
-        v_pays := least(v_amount, p_b.owed);
-        v_new := pgsaas.new_grant(p_b, p_source, v_amount, v_amount - v_pays, p_at, p_expires_at);
+        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, v_amount);
+        p_b := v_paid.p_b;
+        p_debts := v_paid.p_debts;
+        v_new := pgsaas.new_grant(p_b, p_source, v_amount, v_paid.p_left, p_at, p_expires_at);
         v_new.acquired_at := p_old.acquired_at;
         if v_moving > 0 then
             v_new.root_account_id := coalesce(p_old.root_account_id, p_old.account_id);
@@ -104,12 +132,11 @@ begin
             p_old.moved := p_old.moved + v_moving;
             v_moving := 0;
         end if;
-        p_b.owed := p_b.owed - v_pays;
         p_b.grant_count := v_new.grant_id;
         p_new := p_new || v_new;
     end loop;
 end $$;
-comment on function pgsaas.hand_on(pgsaas.account_balances, pgsaas.credit_grants, text, numeric,
-    timestamptz, timestamptz) is
+comment on function pgsaas.hand_on(pgsaas.account_balances, pgsaas.credit_debts[],
+    pgsaas.credit_grants, text, numeric, timestamptz, timestamptz) is
     'Lets credits of an old grant go on in a new one, which names the grant they were first part '
     'of and pays what is owed.';

@@ -4,8 +4,8 @@
 --   has not taken its like already. What remains of it, and what was refunded, lives in a new grant
 --   for the time it had left when it was taken, at most until the next reset.
 -- * A part whose grant was revoked without recovery is taken back before it becomes free.
--- * Overdraft that is given back after it was paid returns to the grants that paid it: debts are
---   taken to be paid in the order in which they were made.
+-- * A part that was owed cancels what of that very debt is unpaid; what was paid returns to the
+--   grants that paid it, the last first.
 -- * Free credits and owed never coexist: whatever becomes free pays what is owed first.
 --
 -- Settlement (29) calls these with the account and the grants that it works on and takes them back
@@ -13,8 +13,9 @@
 
 -- p_what is lapse, release or refund.
 create or replace function pgsaas.return_part(
-    inout p_b pgsaas.account_balances, inout p_grant pgsaas.credit_grants, p_amount numeric,
-    p_what text, p_hold_id bigint, p_taken_at timestamptz, p_at timestamptz,
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
+    inout p_grant pgsaas.credit_grants, p_amount numeric, p_what text, p_hold_id bigint,
+    p_taken_at timestamptz, p_at timestamptz,
     out new_rows pgsaas.credit_transactions[], out new_grants pgsaas.credit_grants[])
 language plpgsql stable
 as $$
@@ -25,6 +26,7 @@ declare
     v_part numeric;
     v_ends timestamptz;
     v_handed record;
+    v_paid record;
 begin
     new_rows := '{}';
     new_grants := '{}';
@@ -49,17 +51,18 @@ begin
         v_ends := least(p_b.next_reset_at, p_at + pgsaas.exact_interval(p_grant.expires_at
             - least(p_grant.expires_at, greatest(p_taken_at, p_grant.effective_at))));
         if v_ends > p_at then
-            v_handed := pgsaas.hand_on(p_b, p_grant, 'refund', v_left, p_at, v_ends);
+            v_handed := pgsaas.hand_on(p_b, p_debts, p_grant, 'refund', v_left, p_at, v_ends);
             p_b := v_handed.p_b;
+            p_debts := v_handed.p_debts;
             p_grant := v_handed.p_old;
             new_grants := v_handed.p_new;
             return;
         end if;
     end if;
-    v_part := least(v_left, p_b.owed);
-    p_b.owed := p_b.owed - v_part;
-    p_grant.paid := p_grant.paid + v_part;
-    v_left := v_left - v_part;
+    v_paid := pgsaas.pay(p_b, p_debts, p_grant.grant_id, v_left);
+    p_b := v_paid.p_b;
+    p_debts := v_paid.p_debts;
+    v_left := v_paid.p_left;
     if v_left > 0 and v_is_over then
         new_rows := new_rows || pgsaas.new_row('expiry', -v_left, p_at, p_grant.grant_id,
             p_hold_id);
@@ -69,84 +72,78 @@ begin
         p_grant.is_open := true;
     end if;
 end $$;
-comment on function pgsaas.return_part(pgsaas.account_balances, pgsaas.credit_grants, numeric,
-    text, bigint, timestamptz, timestamptz) is
+comment on function pgsaas.return_part(pgsaas.account_balances, pgsaas.credit_debts[],
+    pgsaas.credit_grants, numeric, text, bigint, timestamptz, timestamptz) is
     'What comes back from a hold or a refund returns to the grant it was taken from at p_taken_at, '
     'or to what has become of that grant.';
 
--- Overdraft was paid by whoever came after it: it goes back to the first of them, then to those who
--- were there before, the last first.
-create or replace function pgsaas.paid_back(
-    inout p_grants pgsaas.credit_grants[], p_amount numeric, p_taken_at timestamptz,
-    out parts jsonb, out nobody_paid numeric)
+create or replace function pgsaas.cancel_debt(
+    inout p_b pgsaas.account_balances, inout p_debt pgsaas.credit_debts, p_amount numeric,
+    out parts jsonb)
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_i integer;
+    v_left numeric := p_amount - least(p_amount, p_debt.unpaid);
     v_part numeric;
 begin
     parts := '[]';
-    nobody_paid := p_amount;
-    for v_i in
-        select g.ordinality from unnest(p_grants) with ordinality g
-         where g.paid > 0
-         order by g.effective_at < p_taken_at,
-               case when g.effective_at < p_taken_at then -g.grant_id else g.grant_id end
-    loop
-        v_part := least(nobody_paid, p_grants[v_i].paid);
-        exit when v_part = 0;
-        p_grants[v_i].paid := p_grants[v_i].paid - v_part;
-        parts := parts || jsonb_build_array(jsonb_build_array(p_grants[v_i].grant_id, v_part));
-        nobody_paid := nobody_paid - v_part;
+    p_b.owed := p_b.owed - (p_amount - v_left);
+    p_debt.unpaid := p_debt.unpaid - (p_amount - v_left);
+    while v_left > 0 loop
+        v_part := least(v_left, (p_debt.paid_by -> -1 ->> 1)::numeric);
+        parts := parts || jsonb_build_array(jsonb_build_array(p_debt.paid_by -> -1 -> 0, v_part));
+        if v_part = (p_debt.paid_by -> -1 ->> 1)::numeric then
+            p_debt.paid_by := p_debt.paid_by - -1;
+        else
+            p_debt.paid_by := jsonb_set(p_debt.paid_by, '{-1,1}',
+                to_jsonb(trim_scale((p_debt.paid_by -> -1 ->> 1)::numeric - v_part)));
+        end if;
+        v_left := v_left - v_part;
     end loop;
 end $$;
-comment on function pgsaas.paid_back(pgsaas.credit_grants[], numeric, timestamptz) is
-    'Parts of the grants that have paid an overdraft of p_taken_at, and how much of it no grant '
-    'has paid.';
+comment on function pgsaas.cancel_debt(pgsaas.account_balances, pgsaas.credit_debts, numeric) is
+    'Gives a debt back to the account: what of it is unpaid is owed no more, the rest are parts '
+    '[[grant_id, amount], …] of the grants that have paid it.';
 
--- Parts are [[grant_id, amount], ...]; what was overdraft is part of grant 0.
+-- Parts are [[grant_id, amount], ...]; [-debt_id, amount] is what was owed.
 create or replace function pgsaas.return_parts(
-    inout p_b pgsaas.account_balances, inout p_grants pgsaas.credit_grants[], p_parts jsonb,
-    p_what text, p_hold_id bigint, p_taken_at timestamptz, p_at timestamptz,
-    out new_rows pgsaas.credit_transactions[])
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
+    inout p_grants pgsaas.credit_grants[], p_parts jsonb, p_what text, p_hold_id bigint,
+    p_taken_at timestamptz, p_at timestamptz, out new_rows pgsaas.credit_transactions[])
 language plpgsql stable
 as $$
 declare
     v_ids bigint[] := array(select g.grant_id from unnest(p_grants) g);    -- they grow
     v_n integer := 0;
+    v_id bigint;
     v_i integer;
-    v_left numeric;
-    v_pays numeric;
+    v_amount numeric;
     v_back record;
 begin
     new_rows := '{}';
     while v_n < jsonb_array_length(p_parts) loop
-        v_left := (p_parts -> v_n ->> 1)::numeric;
-        if p_parts -> v_n ->> 0 <> '0' then
-            v_i := array_position(v_ids, (p_parts -> v_n ->> 0)::bigint);
-            v_back := pgsaas.return_part(p_b, p_grants[v_i], v_left, p_what, p_hold_id, p_taken_at,
-                p_at);
+        v_id := (p_parts -> v_n ->> 0)::bigint;
+        v_amount := (p_parts -> v_n ->> 1)::numeric;
+        if v_id > 0 then
+            v_i := array_position(v_ids, v_id);
+            v_back := pgsaas.return_part(p_b, p_debts, p_grants[v_i], v_amount, p_what, p_hold_id,
+                p_taken_at, p_at);
             p_b := v_back.p_b;
+            p_debts := v_back.p_debts;
             p_grants[v_i] := v_back.p_grant;
             new_rows := new_rows || v_back.new_rows;
             p_grants := p_grants || v_back.new_grants;
             v_ids := v_ids || array(select g.grant_id from unnest(v_back.new_grants) g);
         else
-            v_pays := least(v_left, p_b.owed);
-            p_b.owed := p_b.owed - v_pays;
-            v_back := pgsaas.paid_back(p_grants, v_left - v_pays, p_taken_at);
-            p_grants := v_back.p_grants;
+            v_i := array_position(array(select d.debt_id from unnest(p_debts) d), -v_id);
+            v_back := pgsaas.cancel_debt(p_b, p_debts[v_i], v_amount);
+            p_b := v_back.p_b;
+            p_debts[v_i] := v_back.p_debt;
             p_parts := p_parts || v_back.parts;
-            if v_back.nobody_paid > 0 then
-                p_grants := p_grants || pgsaas.new_grant(p_b, 'refund', v_back.nobody_paid,
-                    v_back.nobody_paid, p_at, 'infinity');
-                p_b.grant_count := p_b.grant_count + 1;
-                v_ids := v_ids || p_b.grant_count;
-            end if;
         end if;
         v_n := v_n + 1;
     end loop;
 end $$;
-comment on function pgsaas.return_parts(pgsaas.account_balances, pgsaas.credit_grants[], jsonb,
-    text, bigint, timestamptz, timestamptz) is
+comment on function pgsaas.return_parts(pgsaas.account_balances, pgsaas.credit_debts[],
+    pgsaas.credit_grants[], jsonb, text, bigint, timestamptz, timestamptz) is
     'All that comes back from a hold or a refund at p_at, part after part.';

@@ -33,11 +33,7 @@ begin
         union all
         select * from pgsaas.credit_grants g
          where g.account_id = p_b.account_id and g.grant_id = any (p_part_ids)
-           and not g.is_open and not g.is_pending
-        union all    -- whose credits paid what was overdraft (part 0)
-        select * from pgsaas.credit_grants g
-         where 0 = any (p_part_ids) and g.account_id = p_b.account_id and g.paid > 0
-           and not g.is_open and not g.is_pending and g.grant_id <> all (p_part_ids)) x;
+           and not g.is_open and not g.is_pending) x;
     for v_i in 1 .. coalesce(cardinality(v_grants), 0) loop
         if v_grants[v_i].grant_id = p_b.head_grant_id then
             v_grants[v_i].remaining := p_b.head_left;
@@ -48,6 +44,24 @@ begin
 end $$;
 comment on function pgsaas.grants_to_settle(pgsaas.account_balances, bigint[]) is
     'Open and pending grants of the account and those with the given ids, in the order of their '
+    'ids.';
+
+create or replace function pgsaas.debts_to_settle(p_b pgsaas.account_balances, p_part_ids bigint[])
+returns pgsaas.credit_debts[]
+language plpgsql stable
+as $$
+begin
+    if p_b.owed = 0 and 0 < all (p_part_ids) then
+        return array[]::pgsaas.credit_debts[];
+    end if;
+    return array(
+        select d from pgsaas.credit_debts d
+         where d.account_id = p_b.account_id
+           and (d.unpaid > 0 or d.debt_id = any (select -x from unnest(p_part_ids) x where x < 0))
+         order by d.debt_id);
+end $$;
+comment on function pgsaas.debts_to_settle(pgsaas.account_balances, bigint[]) is
+    'Unpaid debts of the account and those that parts [-debt_id, …] name, in the order of their '
     'ids.';
 
 -- What time brings up to p_at, lapses and ends of periods that have been missed among it.
@@ -82,8 +96,9 @@ comment on function pgsaas.due_events(pgsaas.account_balances, pgsaas.credit_gra
     'What is due for the account at p_at, in the order in which it happens.';
 
 create or replace function pgsaas.end_period(
-    inout p_b pgsaas.account_balances, inout p_grants pgsaas.credit_grants[], p_at timestamptz,
-    out new_rows pgsaas.credit_transactions[])
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
+    inout p_grants pgsaas.credit_grants[],
+    p_at timestamptz, out new_rows pgsaas.credit_transactions[])
 language plpgsql stable
 as $$
 declare
@@ -96,9 +111,9 @@ declare
     v_left numeric := p_b.rollover_limit;    -- null: all of it
     v_gone numeric := 0;
     v_amount numeric;
-    v_pays numeric;
     v_i integer;
     v_handed record;
+    v_paid record;
 begin
     new_rows := '{}';
     p_b.period_count := p_b.period_count + 1;
@@ -121,9 +136,10 @@ begin
     for v_n in reverse cardinality(v_newest_first) .. 1 loop
         v_i := v_newest_first[v_n];
         if v_n <= 12 and v_rolls[v_n] > 0 then
-            v_handed := pgsaas.hand_on(p_b, p_grants[v_i], 'rollover', v_rolls[v_n], p_at,
-                p_b.next_reset_at);
+            v_handed := pgsaas.hand_on(p_b, p_debts, p_grants[v_i], 'rollover', v_rolls[v_n],
+                p_at, p_b.next_reset_at);
             p_b := v_handed.p_b;
+            p_debts := v_handed.p_debts;
             p_grants[v_i] := v_handed.p_old;
             p_grants[v_i].remaining := p_grants[v_i].remaining - v_rolls[v_n];
             p_grants := p_grants || v_handed.p_new;
@@ -134,33 +150,36 @@ begin
         new_rows := new_rows || pgsaas.new_row('expiry', -v_gone, p_at);
     end if;
     if p_b.allowance > 0 then
-        v_pays := least(p_b.allowance, p_b.owed);
-        p_b.owed := p_b.owed - v_pays;
-        p_grants := p_grants || pgsaas.new_grant(p_b, 'allowance', p_b.allowance,
-            p_b.allowance - v_pays, p_at, p_b.next_reset_at);
+        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, p_b.allowance);
+        p_b := v_paid.p_b;
+        p_debts := v_paid.p_debts;
+        p_grants := p_grants || pgsaas.new_grant(p_b, 'allowance', p_b.allowance, v_paid.p_left,
+            p_at, p_b.next_reset_at);
         p_b.grant_count := p_b.grant_count + 1;
         new_rows := new_rows || pgsaas.new_row('grant', p_b.allowance, p_at, p_b.grant_count);
     end if;
 end $$;
-comment on function pgsaas.end_period(pgsaas.account_balances, pgsaas.credit_grants[],
-    timestamptz) is
+comment on function pgsaas.end_period(pgsaas.account_balances, pgsaas.credit_debts[],
+    pgsaas.credit_grants[], timestamptz) is
     'The end of the account''s period and the start of its next: rollover, the rest''s expiry, '
     'the new allowance.';
 
 create or replace function pgsaas.admitted_grant(
-    inout p_b pgsaas.account_balances, inout p_grant pgsaas.credit_grants)
+    inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
+    inout p_grant pgsaas.credit_grants)
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_pays constant numeric := least(p_grant.remaining, p_b.owed);
+    v_paid constant record := pgsaas.pay(p_b, p_debts, p_grant.grant_id, p_grant.remaining);
 begin
-    p_b.owed := p_b.owed - v_pays;
+    p_b := v_paid.p_b;
+    p_debts := v_paid.p_debts;
     p_grant.is_pending := false;
-    p_grant.paid := p_grant.paid + v_pays;
-    p_grant.remaining := p_grant.remaining - v_pays;
+    p_grant.remaining := v_paid.p_left;
     p_grant.is_open := p_grant.remaining > 0;
 end $$;
-comment on function pgsaas.admitted_grant(pgsaas.account_balances, pgsaas.credit_grants) is
+comment on function pgsaas.admitted_grant(pgsaas.account_balances, pgsaas.credit_debts[],
+    pgsaas.credit_grants) is
     'A pending grant that takes effect: it pays what is owed, the rest is free.';
 
 -- With p_parts: credits return at p_at, after everything that is due; from a refund of something
@@ -170,10 +189,16 @@ create or replace function pgsaas.plan_settlement(
         p_hold_id bigint default null,
     p_taken_at timestamptz default null, out settled pgsaas.account_balances,
     out new_rows pgsaas.credit_transactions[], out grants pgsaas.credit_grants[],
-        out lapsed bigint[])
+    out debts pgsaas.credit_debts[], out lapsed bigint[])
 language plpgsql stable
 as $$
 declare
+    v_part_ids constant bigint[] := array(
+        select (x ->> 0)::bigint from jsonb_array_elements(p_parts) x
+        union all
+        select (x ->> 0)::bigint
+          from pgsaas.credit_holds h, jsonb_array_elements(h.allocations) x
+         where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at);
     v_event record;
     v_step record;
     v_at timestamptz;
@@ -186,12 +211,10 @@ begin
     settled := p_b;
     new_rows := '{}';
     lapsed := '{}';
-    grants := pgsaas.grants_to_settle(p_b, array(
-        select (x ->> 0)::bigint from jsonb_array_elements(p_parts) x
-        union all
-        select (x ->> 0)::bigint
-          from pgsaas.credit_holds h, jsonb_array_elements(h.allocations) x
-         where h.account_id = p_b.account_id and h.state = 'open' and h.expires_at <= p_at));
+    debts := pgsaas.debts_to_settle(p_b, v_part_ids);
+    grants := pgsaas.grants_to_settle(p_b, v_part_ids || array(
+        select (x ->> 0)::bigint from unnest(debts) d, jsonb_array_elements(d.paid_by) x
+         where -d.debt_id = any (v_part_ids)));
     while v_is_short loop    -- again from there, when a grant was made that ends before p_at
         v_is_short := false;
         for v_event in
@@ -204,23 +227,26 @@ begin
                 lapsed := lapsed || v_event.id;
                 settled.held := settled.held - (select sum((x ->> 1)::numeric)
                     from jsonb_array_elements(v_event.parts) x);
-                v_step := pgsaas.return_parts(settled, grants, v_event.parts, 'lapse', v_event.id,
-                    v_event.taken_at, v_at);
+                v_step := pgsaas.return_parts(settled, debts, grants, v_event.parts, 'lapse',
+                    v_event.id, v_event.taken_at, v_at);
                 settled := v_step.p_b;
+                debts := v_step.p_debts;
                 grants := v_step.p_grants;
                 new_rows := new_rows || v_step.new_rows;
                 v_is_short := exists (
                     select from unnest(grants[v_known + 1:]) g where g.expires_at <= p_at);
             elsif v_event.what = 'reset' then
-                v_step := pgsaas.end_period(settled, grants, v_at);
+                v_step := pgsaas.end_period(settled, debts, grants, v_at);
                 settled := v_step.p_b;
+                debts := v_step.p_debts;
                 grants := v_step.p_grants;
                 new_rows := new_rows || v_step.new_rows;
             elsif v_event.what = 'admit' then
                 new_rows := new_rows || pgsaas.new_row('grant',
                     grants[v_event.grant_index].remaining, v_at, v_event.id);
-                v_step := pgsaas.admitted_grant(settled, grants[v_event.grant_index]);
+                v_step := pgsaas.admitted_grant(settled, debts, grants[v_event.grant_index]);
                 settled := v_step.p_b;
+                debts := v_step.p_debts;
                 grants[v_event.grant_index] := v_step.p_grant;
             elsif grants[v_event.grant_index].remaining > 0 then
                 new_rows := new_rows || pgsaas.new_row('expiry',
@@ -234,13 +260,14 @@ begin
         end loop;
     end loop;
     if p_parts is not null then
-        v_step := pgsaas.return_parts(settled, grants, p_parts,
+        v_step := pgsaas.return_parts(settled, debts, grants, p_parts,
             case when p_taken_at is null then 'release' else 'refund' end, p_hold_id,
             coalesce(p_taken_at, (
                 select h.created_at from pgsaas.credit_holds h
                  where h.account_id = p_b.account_id and h.hold_id = p_hold_id)),
             greatest(p_at, p_b.last_at));
         settled := v_step.p_b;
+        debts := v_step.p_debts;
         grants := v_step.p_grants;
         new_rows := new_rows || v_step.new_rows;
     end if;
@@ -255,8 +282,8 @@ end $$;
 comment on function pgsaas.plan_settlement(pgsaas.account_balances, timestamptz, jsonb, bigint,
     timestamptz) is
     'What is due for the account at p_at, done in memory: the account''s row as it would be, '
-    'ledger rows to append, grants as they would be (new ones included) and holds that have '
-    'lapsed. Writes nothing.';
+    'ledger rows to append, grants (new ones included) and debts as they would be, and holds that '
+    'have lapsed. Writes nothing.';
 
 create or replace function pgsaas.project_account(p_b pgsaas.account_balances)
 returns pgsaas.account_balances

@@ -153,15 +153,15 @@ comment on function pgsaas.append_row(pgsaas.account_balances, pgsaas.credit_tra
     'Appends one row to the ledger of a locked, settled account. The caller stores the balance.';
 
 -- Takes amounts, one after the other, out of the open grants in burn order. Allocations are
--- [[grant_id, amount], ...]; what the grants do not cover is the last part, grant 0, and becomes
--- owed. Grants and amounts are laid end to end on one line: between two edges credits go from one
--- grant to one amount.
+-- [[grant_id, amount], ...]; what the grants do not cover is the last part, [-debt_id, amount], and
+-- becomes owed. Grants and amounts are laid end to end on one line: between two edges credits go
+-- from one grant to one amount.
 create or replace function pgsaas.burn(
     inout p_b pgsaas.account_balances, p_amounts numeric[], out p_allocations jsonb[])
 language plpgsql volatile
 as $$
 declare
-    v_owed numeric;
+    v_opened record;
 begin
     with grants as (
         select g.grant_id, row_number() over () as place,
@@ -178,7 +178,9 @@ begin
                min(e.n) over (order by e.edge desc) as n
           from edges e),
     parts as (
-        select s.n, s.edge, coalesce(g.grant_id, 0) as grant_id, trim_scale(s.amount) as amount
+        select s.n, s.edge, trim_scale(s.amount) as amount,
+               coalesce(g.grant_id, -p_b.debt_count - row_number()
+                   over (partition by g.grant_id is null order by s.n)) as grant_id
           from stretches s left join grants g using (place)
          where s.amount > 0 and s.n is not null),
     taken as (
@@ -186,17 +188,24 @@ begin
            set remaining = g.remaining - t.amount, is_open = g.remaining > t.amount
           from (select p.grant_id, sum(p.amount) as amount from parts p group by p.grant_id) t
          where g.account_id = p_b.account_id and g.grant_id = t.grant_id),
+    owed as (
+        insert into pgsaas.credit_debts as d (account_id, debt_id, created_at, amount, unpaid)
+        select p_b.account_id, -p.grant_id, p_b.last_at, p.amount, p.amount
+          from parts p where p.grant_id < 0
+        returning d.amount),
     allocations as (
-        select p.n, jsonb_agg(jsonb_build_array(p.grant_id, p.amount) order by p.edge) as parts,
-               sum(p.amount) filter (where p.grant_id = 0) as owed
+        select p.n, jsonb_agg(jsonb_build_array(p.grant_id, p.amount) order by p.edge) as parts
           from parts p group by p.n)
-    select array_agg(a.parts order by a.n), coalesce(sum(a.owed), 0) into p_allocations, v_owed
-      from allocations a;
-    p_b.owed := p_b.owed + v_owed;
+    select (select array_agg(a.parts order by a.n) from allocations a) as parts,
+           count(*) as n, coalesce(sum(o.amount), 0) as amount
+      into v_opened from owed o;
+    p_allocations := v_opened.parts;
+    p_b.debt_count := p_b.debt_count + v_opened.n;
+    p_b.owed := p_b.owed + v_opened.amount;
 end $$;
 comment on function pgsaas.burn(pgsaas.account_balances, numeric[]) is
     'Takes amounts above 0 out of the open grants in burn order, the first amount first; what they '
-    'do not cover is owed. Returns for each where its credits came from.';
+    'do not cover is a debt. Returns for each where its credits came from.';
 
 -- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
 create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
@@ -204,7 +213,7 @@ create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactio
 language plpgsql immutable parallel safe
 as $$
 begin
-    if jsonb_array_length(p_allocations) = 1 and p_allocations -> 0 ->> 0 <> '0' then
+    if jsonb_array_length(p_allocations) = 1 and (p_allocations -> 0 ->> 0)::bigint > 0 then
         p_row.grant_id := (p_allocations -> 0 ->> 0)::bigint;
     else
         p_row.allocations := p_allocations;
@@ -229,6 +238,38 @@ as $$ insert into pgsaas.credit_grants select p_grant.* $$;
 comment on function pgsaas.store_grant(pgsaas.credit_grants) is
     'Stores a grant that new_grant() made.';
 
+create or replace function pgsaas.store_debts(p_debts pgsaas.credit_debts[]) returns void
+language sql volatile
+as $$
+    update pgsaas.credit_debts d set unpaid = n.unpaid, paid_by = n.paid_by
+      from unnest(p_debts) n
+     where d.account_id = n.account_id and d.debt_id = n.debt_id
+       and (d.unpaid, d.paid_by) is distinct from (n.unpaid, n.paid_by)
+$$;
+comment on function pgsaas.store_debts(pgsaas.credit_debts[]) is
+    'Writes debts back as far as they have changed.';
+
+create or replace function pgsaas.pay_debts(inout p_b pgsaas.account_balances, p_payments jsonb)
+language plpgsql volatile
+as $$
+declare
+    v_debts pgsaas.credit_debts[] := pgsaas.debts_to_settle(p_b, '{}');
+    v_paid record;
+    v_payment record;
+begin
+    for v_payment in
+        select (x ->> 0)::bigint as grant_id, (x ->> 1)::numeric as amount
+          from jsonb_array_elements(p_payments) with ordinality p (x, n) order by n
+    loop
+        v_paid := pgsaas.pay(p_b, v_debts, v_payment.grant_id, v_payment.amount);
+        p_b := v_paid.p_b;
+        v_debts := v_paid.p_debts;
+    end loop;
+    perform pgsaas.store_debts(v_debts);
+end $$;
+comment on function pgsaas.pay_debts(pgsaas.account_balances, jsonb) is
+    'Lets new grants [[grant_id, amount], …] of a settled account pay what it owes.';
+
 -- Opens a grant of a settled account. What is owed is paid first, and by as much less is free in
 -- it.
 create or replace function pgsaas.open_grant(
@@ -240,7 +281,10 @@ declare
     v_grant pgsaas.credit_grants;
     v_pays numeric := case when p_pending_until is null then least(p_amount, p_b.owed) else 0 end;
 begin
-    p_b.owed := p_b.owed - v_pays;
+    if v_pays > 0 then
+        p_b := pgsaas.pay_debts(p_b, jsonb_build_array(jsonb_build_array(p_b.grant_count + 1,
+            v_pays)));
+    end if;
     v_grant := pgsaas.new_grant(p_b, p_source, p_amount, p_amount - v_pays, p_b.last_at,
         p_expires_at, p_priority);
     if p_pending_until is not null then
@@ -291,10 +335,11 @@ begin
         on conflict (account_id, grant_id) do update
            set remaining = excluded.remaining, is_open = excluded.is_open,
                is_pending = excluded.is_pending, unrecovered = excluded.unrecovered,
-               paid = excluded.paid, expired = excluded.expired, moved = excluded.moved
-         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.paid, g.expired, g.moved)
+               expired = excluded.expired, moved = excluded.moved
+         where (g.remaining, g.is_open, g.is_pending, g.unrecovered, g.expired, g.moved)
                is distinct from (excluded.remaining, excluded.is_open, excluded.is_pending,
-                   excluded.unrecovered, excluded.paid, excluded.expired, excluded.moved);
+                   excluded.unrecovered, excluded.expired, excluded.moved);
+        perform pgsaas.store_debts(v_plan.debts);
         if p_b.balance - p_b.held < p_b.low_balance_at
            and (v_plan.settled).balance - (v_plan.settled).held >= p_b.low_balance_at then
             -- a fall from here is a crossing of its own: store_balance looks where it began
@@ -353,7 +398,8 @@ begin
            next_expiry_at = p_b.next_expiry_at, next_reset_at = p_b.next_reset_at,
            period_anchor = p_b.period_anchor, head_grant_id = p_b.head_grant_id,
                grant_count = p_b.grant_count,
-           hold_count = p_b.hold_count, period_count = p_b.period_count, is_frozen = p_b.is_frozen,
+           hold_count = p_b.hold_count, debt_count = p_b.debt_count,
+           period_count = p_b.period_count, is_frozen = p_b.is_frozen,
            balance = p_b.balance, head_left = p_b.head_left, head_floor = p_b.head_floor,
            held = p_b.held, owed = p_b.owed,
            overdraft_limit = p_b.overdraft_limit, low_balance_at = p_b.low_balance_at,

@@ -232,7 +232,12 @@ begin
     v_amount := coalesce(p_amount, v_left);
     v_row := pgsaas.new_row('revoke', 0, v_b.last_at, p_grant_id);
     v_row.description := p_reason;
-    if v_amount > v_left or v_left = 0 then
+    if v_grant.root_grant_id is not null then
+        error_code := 'NOT_REFUNDABLE';
+        error_message := format('the grant is part of grant %s%s: revoke that one',
+            v_grant.root_grant_id, case when v_grant.root_account_id <> p_account_id
+                then ' of account ' || v_grant.root_account_id else '' end);
+    elsif v_amount > v_left or v_left = 0 then
         error_code := 'NOT_REFUNDABLE';
         error_message := case when v_grant.grant_id is null then 'no such grant'
             else format('at most %s of the grant can be revoked', trim_scale(v_left)) end;
@@ -297,6 +302,7 @@ comment on function pgsaas.revoke_grant(uuid, bigint, numeric, text, text, jsonb
     'transfer, rollover or a late refund: first what is free in it, then for what is spent other '
     'free credits of those who spent it, then they owe, or it is recorded as unrecovered (setting '
     'clawback; null on a replay). What rolled over more than twelve times is left alone. '
-    'NOT_REFUNDABLE if there is no such grant or less of it is left, '
+    'NOT_REFUNDABLE if there is no such grant, if it is itself a part of another (revoke that '
+    'one) or less of it is left, '
     'ACCOUNT_NOT_FOUND. With a key it has one effect, ever. 22023 for wrong arguments; 40001 if '
     'its credits were transferred at the same moment.';

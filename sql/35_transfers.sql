@@ -141,21 +141,25 @@ begin
         given as (
             insert into pgsaas.credit_grants (account_id, grant_id, effective_at, expires_at,
                 acquired_at, root_account_id, root_grant_id, is_open, priority, source_rank,
-                amount, remaining, paid, source)
+                amount, remaining, source)
             select p_to, v_to.grant_count + p.n, v_to.last_at, (p.g).expires_at,
                    (p.g).acquired_at, coalesce((p.g).root_account_id, p_from),
                    coalesce((p.g).root_grant_id, (p.g).grant_id), p.amount > p.pays,
-                   (p.g).priority, (p.g).source_rank, p.amount, p.amount - p.pays, p.pays,
+                   (p.g).priority, (p.g).source_rank, p.amount, p.amount - p.pays,
                    (p.g).source
               from parts p)
-        select count(*) as n, sum(p.pays) as pays,
+        select count(*) as n,
+               jsonb_agg(jsonb_build_array(v_to.grant_count + p.n, p.pays) order by p.n)
+                   filter (where p.pays > 0) as payments,
                jsonb_agg(jsonb_build_array((p.g).grant_id, trim_scale(p.amount)) order by p.n)
                    as taken,
                jsonb_agg(jsonb_build_array(v_to.grant_count + p.n, trim_scale(p.amount))
                    order by p.n) as given
           into v_moved from parts p;
         v_to.grant_count := v_to.grant_count + v_moved.n;
-        v_to.owed := v_to.owed - v_moved.pays;
+        if v_moved.payments is not null then
+            v_to := pgsaas.pay_debts(v_to, v_moved.payments);
+        end if;
         v_row := pgsaas.allocated(pgsaas.new_row('transfer_out', -p_amount, v_from.last_at),
             v_moved.taken);
         v_row.description := p_description;

@@ -173,7 +173,8 @@ begin
             select coalesce(sum(t.amount), 0) as amount from pgsaas.credit_transactions t
              where t.account_id = p_account_id and t.ref_seq = p_seq
                  and t.transaction_type = 'refund')
-        select p.n, nullif(p.grant_id, 0), coalesce(g.source, 'overdraft'), p.amount,
+        select p.n, case when p.grant_id > 0 then p.grant_id end,
+               coalesce(g.source, 'overdraft'), p.amount,
                greatest(0, least(p.amount, b.amount - coalesce(sum(p.amount) over (order by p.n desc
                    rows between unbounded preceding and 1 preceding), 0))),
                g.priority::integer, g.effective_at, nullif(g.expires_at, 'infinity')

@@ -22,10 +22,18 @@ begin
     g as materialized (
         select o.account_id, o.grant_id, o.is_open, o.is_pending, o.priority, o.source,
             o.expires_at, o.effective_at,
-               o.amount, o.revoked, o.unrecovered, o.moved, o.root_grant_id,
+               o.amount, o.revoked, o.unrecovered, o.moved, o.expired, o.root_grant_id,
                case when o.grant_id = b.head_grant_id then b.head_left else o.remaining end
                    as remaining
           from pgsaas.credit_grants o join b using (account_id)),
+    d as materialized (
+        select o.* from pgsaas.credit_debts o join b using (account_id)),
+    owed as (
+        select d.account_id, sum(d.unpaid) as owed, max(d.debt_id) as last_id, count(*) as n
+          from d group by 1),
+    paid as (
+        select d.account_id, d.debt_id, (x ->> 0)::bigint as grant_id, (x ->> 1)::numeric as amount
+          from d cross join lateral jsonb_array_elements(d.paid_by) x),
     gs as (
         select g.account_id, coalesce(sum(g.remaining) filter (where not g.is_pending), 0) as free,
                max(g.grant_id) as last_id, count(*) as n,
@@ -68,7 +76,7 @@ begin
     t as (
         select o.account_id, o.seq, o.amount, o.balance_after, o.created_at, o.allocations,
             o.grant_id,
-            o.transaction_type, o.ref_seq,
+            o.transaction_type, o.ref_seq, o.hold_id,
                lag(o.seq) over w as seq0, lag(o.balance_after) over w as balance0,
                    lag(o.created_at) over w as at0
           from pgsaas.credit_transactions o join b using (account_id)
@@ -80,6 +88,34 @@ begin
                    'capture', 'refund')), 0) as not_spent,
                coalesce(sum(t.amount) filter (where t.transaction_type = 'grant'), 0) as earned
           from t group by 1),
+    parts as (    -- what each row and each hold took, or gave back, by grant or (below 0) debt
+        select t.account_id, 'seq ' || t.seq as place, t.transaction_type as what,
+               (x ->> 0)::bigint as id, (x ->> 1)::numeric as amount
+          from t cross join lateral jsonb_array_elements(t.allocations) x
+        union all
+        select t.account_id, 'seq ' || t.seq, t.transaction_type, t.grant_id, abs(t.amount)
+          from t where t.grant_id is not null and t.allocations is null
+        union all
+        select o.account_id, 'hold ' || o.hold_id, 'hold ' || o.state, (x ->> 0)::bigint,
+               (x ->> 1)::numeric
+          from pgsaas.credit_holds o join b using (account_id)
+         cross join lateral jsonb_array_elements(o.allocations) x),
+    spent as (    -- and has not given back
+        select p.account_id, p.id, sum(case p.what when 'refund' then -p.amount else p.amount end)
+                   as amount
+          from (select * from parts
+                 where what in ('deduction', 'capture', 'refund', 'hold open')
+                union all    -- of these the grant is the object, the parts are what paid for it
+                select t.account_id, null, t.transaction_type, (x ->> 0)::bigint,
+                       (x ->> 1)::numeric
+                  from t cross join lateral jsonb_array_elements(t.allocations) x
+                 where t.transaction_type in ('adjustment', 'revoke') and t.amount < 0
+                union all
+                select t.account_id, null, t.transaction_type, t.grant_id, -t.amount
+                  from t
+                 where t.transaction_type = 'adjustment' and t.amount < 0
+                   and t.allocations is null) p
+         group by 1, 2),
     refunds as (
         select t.account_id, t.ref_seq, sum(t.amount) as amount from t
          where t.transaction_type = 'refund' group by 1, 2)
@@ -115,19 +151,53 @@ begin
         t.amount)
       from t where (scale(t.amount) <= 6 and abs(t.amount) < 'infinity') is not true
     union all
-    select n.account_id, 'parts come from grants of the account', format('%s, grant %s', n.place,
-        n.grant_id)
-      from (select t.account_id, 'seq ' || t.seq as place, t.grant_id, 1::numeric as amount from t
-             where t.grant_id is not null
+    select p.account_id, 'parts come from grants and debts of the account',
+           format('%s, grant or -debt %s', p.place, p.id)
+      from (select parts.account_id, parts.place, parts.id, parts.amount from parts
+             where parts.place like 'hold%' or parts.what <> 'grant' and parts.what <> 'revoke'
             union all
-            select t.account_id, 'seq ' || t.seq, (x ->> 0)::bigint, (x ->> 1)::numeric
-              from t, jsonb_array_elements(t.allocations) x
+            select t.account_id, 'seq ' || t.seq, t.grant_id, 1 from t where t.grant_id is not null
             union all
-            select o.account_id, 'hold ' || o.hold_id, (x ->> 0)::bigint, (x ->> 1)::numeric
-              from pgsaas.credit_holds o join b using (account_id),
-                   jsonb_array_elements(o.allocations) x) n
+            select paid.account_id, 'debt ' || paid.debt_id, paid.grant_id, paid.amount from paid) p
       join b using (account_id)
-     where n.grant_id not between 0 and b.grant_count or (n.amount > 0) is not true
+     where p.id not between -b.debt_count and b.grant_count or p.id = 0
+        or (p.amount > 0) is not true
+    union all
+    select b.account_id, 'owed is what of the debts is unpaid',
+           format('owed %s, debts %s, last %s of %s', b.owed, coalesce(owed.owed, 0), owed.last_id,
+               b.debt_count)
+      from b left join owed using (account_id)
+     where b.owed <> coalesce(owed.owed, 0) or b.debt_count <> coalesce(owed.last_id, 0)
+        or b.debt_count <> coalesce(owed.n, 0)
+    union all
+    -- of an archive the rows that took are gone
+    select d.account_id, 'a debt is what was taken, less what was given back',
+           format('debt %s, unpaid %s, paid %s, taken %s', d.debt_id, d.unpaid, p.amount, s.amount)
+      from d join b using (account_id)
+      left join (select paid.account_id, paid.debt_id, sum(paid.amount) as amount from paid
+                  group by 1, 2) p using (account_id, debt_id)
+      left join spent s on s.account_id = d.account_id and s.id = -d.debt_id
+     where b.archived_seq = 0 and d.unpaid + coalesce(p.amount, 0) <> coalesce(s.amount, 0)
+        or d.unpaid + coalesce(p.amount, 0) > d.amount
+    union all
+    select g.account_id, 'a grant is free, spent, moved, expired or has paid a debt',
+           format('grant %s, amount %s, free %s, spent %s, moved %s, expired %s, paid %s',
+               g.grant_id, g.amount, g.remaining, s.amount, g.moved, g.expired, p.amount)
+      from g join b using (account_id)
+      left join (select paid.account_id, paid.grant_id, sum(paid.amount) as amount from paid
+                  group by 1, 2) p using (account_id, grant_id)
+      left join spent s on s.account_id = g.account_id and s.id = g.grant_id
+     where b.archived_seq = 0 and g.revoked = 0 and g.amount
+         <> g.remaining + coalesce(s.amount, 0) + g.moved + g.expired + coalesce(p.amount, 0)
+    union all
+    select o.account_id, 'a hold is captured when a row says so',
+           format('hold %s, %s, captures %s', o.hold_id, o.state, count(t.seq))
+      from pgsaas.credit_holds o join b using (account_id)
+      left join t on t.account_id = o.account_id and t.hold_id = o.hold_id
+                 and t.transaction_type = 'capture'
+     group by o.account_id, o.hold_id, o.state, b.archived_seq
+    having count(t.seq) > (o.state = 'captured')::integer
+        or count(t.seq) < (o.state = 'captured' and b.archived_seq = 0)::integer
     union all
     select g.account_id, 'what was transferred is where it went',
            format('grant %s, moved %s, elsewhere %s', g.grant_id, g.moved, e.amount)
@@ -155,10 +225,11 @@ begin
     union all
     select t.account_id, 'a charge is the sum of its parts', format('seq %s', t.seq)
       from t
-     where t.transaction_type in ('deduction', 'capture')
-       and (t.amount >= 0 or (t.allocations is null and t.grant_id is null)
+     where t.transaction_type in ('deduction', 'capture', 'refund')
+       and (t.amount >= 0 and t.transaction_type <> 'refund'
+            or (t.allocations is null and t.grant_id is null)
             or (t.allocations is not null
-            and -t.amount is distinct from (select sum((x ->> 1)::numeric)
+            and abs(t.amount) is distinct from (select sum((x ->> 1)::numeric)
                 from jsonb_array_elements(t.allocations) x)))
     union all
     select t.account_id, 'a charge is refunded at most once over',

@@ -192,6 +192,9 @@ begin
            left join pgsaas.open_credit_holds o using (account_id, hold_id)
           where h.account_id = p_account_id order by h.hold_id)
         union all
+        (select 'debt', to_jsonb(d) from pgsaas.credit_debts d
+          where d.account_id = p_account_id order by d.debt_id)
+        union all
         (select 'checkpoint', to_jsonb(c) from pgsaas.credit_checkpoints c
           where c.account_id = p_account_id order by c.seq)
         union all
@@ -210,8 +213,8 @@ begin
 end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
-    'balance, member, grant, hold, checkpoint, archived_key, transaction, message, audit_event. '
-    'For its owners and admins, the system and staff. PT404, PT403.';
+    'balance, member, grant, hold, debt, checkpoint, archived_key, transaction, message, '
+    'audit_event. For its owners and admins, the system and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''

@@ -1,7 +1,9 @@
--- Wrappers for hosts that call unqualified, with the names and parameters that older systems use
--- (Supabase RPC: deduct_credits(p_user_id, …)). They are invokers of one statement each:
--- privileges, claims and answers are those of the functions they call. Their comment marks them, so
--- that uninstalling finds them.
+-- Wrappers in a schema of the host's, for those who call unqualified.
+--
+-- They have the names and parameters that older systems use (Supabase RPC:
+-- deduct_credits(p_user_id, …)) and are invokers of one statement each: privileges, claims and
+-- answers are those of the functions they call. Their comment marks them, so that uninstalling
+-- finds them. Only the backend's role may execute them. No locks of their own.
 
 create or replace function pgsaas.expose(p_schema text default 'public') returns setof text
 language plpgsql volatile set search_path = ''

@@ -37,6 +37,7 @@ begin
               ('account_balances',      v_mine, v_app,    v_admin),
               ('credit_grants',         v_mine, v_app,    v_admin),
               ('credit_holds',          v_mine, v_app,    v_admin),
+              ('credit_debts',          v_mine, v_app,    v_admin),
               ('credit_transactions',   v_mine, v_app,    v_admin),
               ('credit_checkpoints',    v_mine, v_app,    v_admin),
               ('settings',              null,   v_system, v_admin),

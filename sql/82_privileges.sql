@@ -68,7 +68,7 @@ begin
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),
           ('app user admin', 'project_account plan_settlement grants_to_settle new_row new_grant'),
           ('app user admin', 'expired_grant hand_on admitted_grant due_events end_period'),
-          ('app user admin', 'return_part return_parts paid_back'),
+          ('app user admin', 'return_part return_parts cancel_debt pay debts_to_settle'),
           ('app user admin', 'source_rank period_end exact_interval free_by_source'),
           ('app user admin', 'row_allocations raise_not_found'))
           m (roles, functions)
@@ -81,6 +81,7 @@ begin
       from (values
           ('app user admin', 'accounts account_external_ids account_members account_balances'),
           ('app user admin', 'credit_balances credit_grants open_credit_grants credit_holds'),
+          ('app user admin', 'credit_debts'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
           ('app admin', 'settings'),
           ('admin', 'audit_events outbox_messages'))

@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, TypeAlias
 
-Part: TypeAlias = "tuple[Grant | None, Decimal]"  # no grant: it was owed when taken
+Part: TypeAlias = "tuple[Grant | Debt, Decimal]"
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
 ZERO = Decimal(0)
@@ -38,7 +38,6 @@ class Grant:
     revoked: Decimal = ZERO
     unrecovered: Decimal = ZERO
     moved: Decimal = ZERO
-    paid: Decimal = ZERO  # what was owed
     expired: Decimal = ZERO
     root: Grant | None = None  # what it was first part of
 
@@ -48,6 +47,12 @@ class Grant:
 
     def expire(self, unspent: Decimal) -> None:
         self.expired = min(self.expired + unspent, self.revocable)
+
+
+@dataclass(eq=False)
+class Debt:
+    unpaid: Decimal
+    paid_by: list[Part] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -104,7 +109,8 @@ class Account:
         self.rows: list[Row] = []
         self.grants: list[Grant] = []
         self.holds: list[Hold] = []
-        self.owed = self.overdraft_limit = self.allowance = ZERO
+        self.debts: list[Debt] = []
+        self.overdraft_limit = self.allowance = ZERO
         self.highest = ZERO  # allowance of this period
         self.rollover_limit: Decimal | None = ZERO
         self.anchor: datetime | None = None
@@ -112,6 +118,10 @@ class Account:
         self.burn_order = "purchased_first"
         self.is_frozen = False
         self.clawback = "owed"
+
+    @property
+    def owed(self) -> Decimal:
+        return sum((debt.unpaid for debt in self.debts), ZERO)
 
     @property
     def balance(self) -> Decimal:
@@ -144,24 +154,23 @@ class Account:
         self.rows.append(row)
         return row
 
-    def pay_owed(self, amount: Decimal, grant: Grant | None = None) -> Decimal:
-        """Every credit pays what is owed first; what is left of it."""
-        paid = min(self.owed, amount)
-        self.owed -= paid
-        if grant:
-            grant.paid += paid
-        return amount - paid
+    def pay_owed(self, amount: Decimal, grant: Grant) -> Decimal:
+        """Every credit pays what is owed first, the oldest debt first; what is left of it."""
+        for debt in self.debts:
+            if paid := min(debt.unpaid, amount):
+                debt.unpaid -= paid
+                debt.paid_by.append((grant, paid))
+                amount -= paid
+        return amount
 
-    def payers(self, amount: Decimal, taken_at: datetime) -> list[Part]:
-        """Overdraft paid since returns to those who paid: who came after it, then the last."""
-        after = [g for g in self.grants if g.paid and g.effective_at >= taken_at]
-        before = [g for g in self.grants if g.paid and g.effective_at < taken_at]
-        parts, _ = cut([(g, g.paid) for g in [*after, *reversed(before)]], amount)
-        for grant, part in parts:
-            assert grant
-            grant.paid -= part
-        assert total(parts) == amount, "somebody paid"
-        return parts
+    def cancel(self, debt: Debt, amount: Decimal) -> list[Part]:
+        """A debt is given back: what is unpaid goes, the rest returns to the last who paid it."""
+        unpaid = min(debt.unpaid, amount)
+        debt.unpaid -= unpaid
+        back, stays = cut(reversed(debt.paid_by), amount - unpaid)
+        debt.paid_by = list(reversed(stays))
+        assert total(back) == amount - unpaid, "somebody paid"
+        return back
 
     def new_grant(
         self, source: str, amount: Decimal, at: datetime, expires_at: datetime, **more: Any
@@ -209,19 +218,19 @@ class Account:
         everything = self.open_grants() if grants is None else grants
         parts, _ = cut([(grant, grant.free) for grant in everything], amount)
         for grant, part in parts:
-            if grant:
-                grant.free -= part
-        uncovered = amount - total(parts)
-        self.owed += uncovered
-        return [*parts, (None, uncovered)] if uncovered else parts
+            assert isinstance(grant, Grant)
+            grant.free -= part
+        if uncovered := amount - total(parts):
+            self.debts.append(Debt(uncovered))
+            parts.append((self.debts[-1], uncovered))
+        return parts
 
     def give_back(self, hold: Hold, parts: list[Part], at: datetime, *, lapses: bool) -> None:
         """Return what was held; a hold that lapses as its grants end was there before their end."""
         todo = list(parts)
         for grant, part in todo:
-            if not grant:
-                if rest := self.pay_owed(part):
-                    todo += self.payers(rest, hold.made_at)
+            if isinstance(grant, Debt):
+                todo += self.cancel(grant, part)
                 continue
             over = grant.expires_at < at or (grant.expires_at == at and not lapses)
             if over and (

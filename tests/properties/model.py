@@ -14,7 +14,18 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from tests.properties.account import FOREVER, ZERO, Account, Grant, Hold, Part, Row, cut, total
+from tests.properties.account import (
+    FOREVER,
+    ZERO,
+    Account,
+    Debt,
+    Grant,
+    Hold,
+    Part,
+    Row,
+    cut,
+    total,
+)
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -158,8 +169,8 @@ class Ledger(Account):
         """Return what was taken at a time; what has expired lives as long as it would have."""
         todo = list(parts)
         for grant, part in todo:
-            if not grant:
-                todo += self.payers(self.pay_owed(part), taken_at)
+            if isinstance(grant, Debt):
+                todo += self.cancel(grant, part)
                 continue
             part = self.pay_unrecovered(grant, part, at)
             if grant.expires_at > at:
@@ -172,7 +183,7 @@ class Ledger(Account):
         family = [grant, *(other for other in self.grants if other.root is grant)] if grant else []
         left = sum((each.revocable for each in family), ZERO)
         amount = left if amount is None else amount
-        if not grant or not left or amount > left:
+        if not grant or grant.root or not left or amount > left:
             return self.refuse("NOT_REFUNDABLE")
         if grant.is_pending:
             grant.revoked += amount
@@ -185,13 +196,13 @@ class Ledger(Account):
         harmless, _ = cut([(each, each.expired) for each in family], amount - total(own))
         gone, _ = cut(spent, amount - total(own) - total(harmless))
         for each, part in [*own, *harmless, *gone]:
-            assert each
+            assert isinstance(each, Grant)
             each.revoked += part
         for each, part in own:
-            assert each
+            assert isinstance(each, Grant)
             each.free -= part
         for each, part in harmless:
-            assert each
+            assert isinstance(each, Grant)
             each.expired -= part
         unrecovered = ZERO
         for each in family:
@@ -308,7 +319,7 @@ class World:
         if sum(part for _, part in fit) < amount:
             return giver.refuse("NOT_TRANSFERABLE")
         for grant, part in cut(fit, amount)[0]:
-            assert grant
+            assert isinstance(grant, Grant)
             grant.free -= part
             grant.moved += part
             grant.is_moved = True

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import rows
 from psycopg.types.json import Jsonb, set_json_loads
 
-from tests.properties.account import FOREVER, ZERO, Part
+from tests.properties.account import FOREVER, ZERO, Grant, Part
 from tests.properties.model import Answer, Ledger, Raised, World
 
 Conn: TypeAlias = psycopg.Connection[tuple[Any, ...]]
@@ -304,4 +304,8 @@ def refunded(parts: Sequence[Part], amount: Decimal) -> Iterator[tuple[int, Deci
     after = sum((part for _, part in parts), ZERO)
     for grant, part in parts:
         after -= part
-        yield grant.grant_id if grant else 0, part, min(part, max(ZERO, amount - after))
+        yield (
+            grant.grant_id if isinstance(grant, Grant) else 0,
+            part,
+            min(part, max(ZERO, amount - after)),
+        )

@@ -91,3 +91,8 @@ def settings() -> dict[str, list[str]]:
         row[0]: [value for value in row[1].split(", ") if not value.startswith("0 to")]
         for row in sections()["Settings"]
     }
+
+
+def words() -> dict[str, list[str]]:
+    """The values of columns that hold one of a few words."""
+    return {row[0]: row[1].split(", ") for row in sections()["Words in columns"]}

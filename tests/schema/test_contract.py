@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Conn
-from tests.schema.contract import Function, error_codes, functions, readable, settings
+from tests.schema.contract import Function, error_codes, functions, readable, settings, words
 
 SQL = Path(__file__).parents[2] / "sql"
 
@@ -60,7 +60,8 @@ def test_every_function_that_somebody_may_call_is_in_the_contract_or_serves_read
     serving = {
         "acts_as_admin acts_as_system read_claims transaction_stamp identity_realm raise_not_found"
         " project_account plan_settlement grants_to_settle new_row new_grant expired_grant hand_on"
-        " admitted_grant due_events end_period return_part return_parts paid_back"
+        " admitted_grant due_events end_period return_part return_parts cancel_debt"
+        " pay debts_to_settle"
         " source_rank period_end exact_interval free_by_source row_allocations"
     }
     assert granted - written == set(" ".join(serving).split())
@@ -82,6 +83,51 @@ def test_error_codes_in_sql_are_those_of_the_contract() -> None:
     text = "\n".join(path.read_text() for path in sorted(SQL.glob("*.sql")))
     used = set(re.findall(r"error_code := '([A-Z_]+)'", text))
     assert used == set(error_codes())
+
+
+@pytest.mark.parametrize("code", error_codes())
+def test_a_code_is_answered_by_the_functions_that_the_contract_names(tx: Conn, code: str) -> None:
+    bodies: dict[str, str] = dict(
+        tx.execute(
+            "select proname, prosrc from pg_proc where pronamespace = 'pgsaas'::regnamespace"
+        ).fetchall()
+    )
+
+    def answers(name: str, seen: frozenset[str] = frozenset()) -> bool:
+        """Whether the function, or one that it calls, answers with the code."""
+        called = set(re.findall(r"pgsaas\.(\w+)\(", bodies[name])) & set(bodies) - seen - {name}
+        return f"'{code}'" in bodies[name] or any(answers(n, seen | {name}) for n in called)
+
+    standard = {f.name for f in functions() if ("error_code", "text") in f.columns}
+    named = standard if "all" in error_codes()[code] else error_codes()[code]
+    batch = {"INVALID_ARGUMENT", "KEY_CONFLICT"}  # deduct_slow answers so for the batch only
+    found = {name for name in standard if answers(name)}
+    assert found - ({"deduct_credits"} if code in batch else set()) == named
+
+
+def test_columns_hold_the_words_of_the_contract(tx: Conn) -> None:
+    checks = tx.execute(
+        "select a.attname, pg_get_constraintdef(c.oid) from pg_constraint c"
+        " join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey)"
+        " where c.connamespace = 'pgsaas'::regnamespace and c.contype = 'c'"
+    ).fetchall()
+    listed = [
+        (column.removeprefix("default_"), re.findall(r"'(\w+)'::text", definition))
+        for column, definition in checks
+        if "= ANY" in definition
+    ]
+    found = {column: set(values) for column, values in listed}
+    types = tx.execute(
+        "select prosrc from pg_proc where proname = 'list_transactions'"
+        " and pronamespace = 'pgsaas'::regnamespace"
+    ).fetchone()
+    assert types is not None
+    asked = re.search(r"p_type not in \((.*?)\)", types[0], re.DOTALL)
+    assert asked is not None
+    found["transaction_type"] = set(re.findall(r"'(\w+)'", asked[1]))
+    assert {column: set(values) for column, values in words().items()} == {
+        column: values for column, values in found.items() if column in words()
+    }
 
 
 def test_every_writer_charges_once_when_its_columns_are_spelled_out(conn: Conn) -> None:

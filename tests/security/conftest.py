@@ -168,6 +168,11 @@ def seed(conn: Conn) -> dict[str, UUID]:
             " not_spent, lifetime_earned, archived_at) values (%s, 0, now(), 0, 0, 0, now())",
             [account_id],
         )
+        conn.execute(
+            "insert into pgsaas.credit_debts (account_id, debt_id, created_at, amount, unpaid)"
+            " values (%s, 1, now(), 1, 0)",
+            [account_id],
+        )
     conn.execute("select pgsaas.erase_account(%s, 'asked for')", [ids["erik"]])
     conn.execute("select pgsaas.add_platform_admin('root@staff')")
     return ids

@@ -74,7 +74,7 @@ def test_no_condition_is_evaluated_on_a_row_of_others(world: World, query: str, 
     relations = (
         "accounts", "account_external_ids", "account_members", "account_balances",
         "credit_balances", "credit_grants", "open_credit_grants", "credit_holds",
-        "credit_transactions", "credit_checkpoints",
+        "credit_debts", "credit_transactions", "credit_checkpoints",
     )  # fmt: skip
     with world.user(sub, "pgsaas_user") as conn:
         conn.execute("reset role")

@@ -30,6 +30,7 @@ TABLES = (
     "account_balances",
     "credit_grants",
     "credit_holds",
+    "credit_debts",
     "credit_transactions",
     "credit_checkpoints",
     "archived_keys",

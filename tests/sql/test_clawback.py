@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.sql.ledger import Ledger, Row, day
+from tests.sql.ledger import Ledger, Row, code, day
 
 
 @pytest.fixture
@@ -260,6 +260,23 @@ def test_what_rolled_over_is_taken_back(ledger: Ledger) -> None:
     assert ledger.violations() == []
 
 
+def test_a_part_of_a_grant_is_not_revoked_but_the_grant_is(ledger: Ledger) -> None:
+    account = ledger.on_plan(100, 50)
+    ledger.at(day("2026-04-11"))
+    ledger.done("deduct_credits", account, 1)
+    answer = ledger.call("revoke_grant", account, 2)
+    assert code(answer) == "NOT_REFUNDABLE"
+    assert answer["error_message"] == "the grant is part of grant 1: revoke that one"
+    assert ledger.done("revoke_grant", account, 1)["success"]
+    ledger.call("set_setting", "transfer_scope", "any")
+    one, two = ledger.account(), ledger.account()
+    ledger.done("add_credits", one, 10)
+    ledger.done("transfer_credits", one, two, 10)
+    answer = ledger.call("revoke_grant", two, 1)
+    wanted = f"the grant is part of grant 1 of account {one}: revoke that one"
+    assert (code(answer), answer["error_message"]) == ("NOT_REFUNDABLE", wanted)
+
+
 def test_what_rolled_over_and_expired_is_not_charged_again(ledger: Ledger) -> None:
     account = ledger.on_plan(100, 100)
     for month in ("2026-04-11", "2026-05-11", "2026-06-11"):
@@ -348,77 +365,4 @@ def test_a_hold_makes_no_credits_that_last_for_ever(ledger: Ledger) -> None:
     ledger.done("hold_credits", account, 100, "2 minutes")
     ledger.at(day("2026-04-02"))
     assert ledger.balance(account)["balance"] == 0
-    assert ledger.violations() == []
-
-
-@pytest.mark.parametrize("end", ["release", "capture"])
-def test_a_late_refund_that_pays_an_overdraft_hold_is_not_lost(ledger: Ledger, end: str) -> None:
-    account = ledger.account()
-    ledger.done("set_overdraft_limit", account, 100, "a reason")
-    ledger.done("add_credits", account, 100, p_source="purchase", p_expires_at=day("2026-04-01"))
-    ledger.at(day("2026-03-20"))
-    ledger.done("deduct_credits", account, 100)
-    ledger.at(day("2026-04-02"))
-    ledger.done("hold_credits", account, 100)
-    ledger.done("refund_credits", account, 2)
-    if end == "release":
-        ledger.done("release_hold", account, 1)
-        assert ledger.grants(account) == [("refund", 100)]
-    else:
-        ledger.done("capture_hold", account, 1, 1)
-        assert ledger.grants(account) == [("refund", 99)]
-    assert ledger.balance(account)["next_expiry_at"] == day("2026-04-14")
-    assert ledger.violations() == []
-
-
-@pytest.fixture
-def indebted(ledger: Ledger) -> tuple[Ledger, UUID]:
-    """An account with a limit of 100 below zero."""
-    account = ledger.account()
-    ledger.done("set_overdraft_limit", account, 100, "a reason")
-    return ledger, account
-
-
-def test_overdraft_returns_to_who_paid_it_not_to_who_paid_a_later_debt(
-    indebted: tuple[Ledger, UUID],
-) -> None:
-    ledger, account = indebted
-    ledger.done("hold_credits", account, 100, "24 hours")
-    ledger.done("add_credits", account, 100, p_source="purchase")
-    ledger.after(hours=1)
-    ledger.done("deduct_credits", account, 100)
-    ledger.after(hours=1)
-    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 22:00"))
-    ledger.at(day("2026-03-11"))
-    ledger.done("release_hold", account, 1)
-    assert ledger.grants(account) == [("purchase", 100)]
-    assert ledger.violations() == []
-
-
-def test_a_refund_of_overdraft_returns_to_who_paid_it(indebted: tuple[Ledger, UUID]) -> None:
-    ledger, account = indebted
-    ledger.done("deduct_credits", account, 100)
-    ledger.done("add_credits", account, 100, p_source="purchase")
-    ledger.after(hours=1)
-    ledger.done("deduct_credits", account, 100)
-    ledger.done("add_credits", account, 100, p_expires_at=day("2026-03-10 22:00"))
-    ledger.at(day("2026-03-11"))
-    ledger.done("refund_credits", account, 1)
-    assert ledger.grants(account) == [("purchase", 100)]
-
-
-def test_a_hold_makes_no_purchase_of_an_allowance(ledger: Ledger) -> None:
-    account = ledger.on_plan(100, 0)
-    ledger.done("set_overdraft_limit", account, 100, "a reason")
-    ledger.done("deduct_credits", account, 100)
-    ledger.at(day("2026-04-10 00:00"))
-    ledger.done("hold_credits", account, 100, "24 hours")
-    for _ in range(38):  # the allowance of April pays for it, and ends
-        ledger.after(hours=20)
-        ledger.done("extend_hold", account, 1, "24 hours")
-    ledger.done("deduct_credits", account, 100)  # the allowance of May
-    ledger.done("deduct_credits", account, 100)
-    ledger.done("add_credits", account, 100, p_source="purchase")
-    ledger.done("release_hold", account, 1)
-    assert ledger.grants(account) == []
     assert ledger.violations() == []

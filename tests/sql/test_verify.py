@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -11,7 +13,11 @@ EQUATION = "balance is free + held - owed"
 GRANTS = "grants are open, pending or spent"
 SIGNS = "nothing is negative, and free and owed never coexist"
 EXACT = "amounts have at most 6 decimals"
-NAMED = "parts come from grants of the account"
+NAMED = "parts come from grants and debts of the account"
+OWED = "owed is what of the debts is unpaid"
+DEBT = "a debt is what was taken, less what was given back"
+WHOLE = "a grant is free, spent, moved, expired or has paid a debt"
+CAPTURED = "a hold is captured when a row says so"
 MOVED = "what was transferred is where it went"
 REVOKED = "what was revoked is on the grant"
 HELD = "held is the sum of open holds"
@@ -30,6 +36,7 @@ PERIOD = "the period ends when its anchor says"
 
 BALANCES, TRANSACTIONS = "update account_balances set ", "update credit_transactions set "
 HOLDS, OPEN = "update credit_holds set ", "update credit_grants set "
+DEBTS = "update credit_debts set "
 
 # what is changed behind the ledger's back, and every rule that it breaks
 CORRUPTIONS = [
@@ -37,33 +44,36 @@ CORRUPTIONS = [
     (BALANCES + "seq = seq + 1", {SUM}),
     (BALANCES + "not_spent = not_spent - 1", {SUM}),
     (BALANCES + "lifetime_earned = lifetime_earned + 1", {SUM}),
-    (BALANCES + "owed = 1", {EQUATION, SIGNS}),
+    (BALANCES + "owed = 1", {EQUATION, SIGNS, OWED}),
     (BALANCES + "held = held + 1", {EQUATION, HELD}),
-    (BALANCES + "head_left = head_left - 1", {EQUATION}),
-    (OPEN + "remaining = remaining - 1 where grant_id = 1", {EQUATION, SOURCES}),
+    (BALANCES + "head_left = head_left - 1", {EQUATION, WHOLE}),
+    (OPEN + "remaining = remaining - 1 where grant_id = 1", {EQUATION, SOURCES, WHOLE}),
     (BALANCES + "grant_count = grant_count + 1", {GRANTS}),
     (BALANCES + "overdraft_limit = -1", {SIGNS}),
     (BALANCES + "overdraft_limit = 'NaN'", {SIGNS}),
     (TRANSACTIONS + "amount = amount + 0.0000000 where seq = 7", {EXACT}),
     (TRANSACTIONS + "grant_id = 9 where seq = 3", {NAMED}),
-    (TRANSACTIONS + "allocations = '[[1, 66], [2, -1]]' where seq = 7", {NAMED}),
-    (HOLDS + "allocations = '[[9, 30]]'", {NAMED}),
-    (OPEN + "moved = 1 where grant_id = 4", {MOVED}),
-    (OPEN + "revoked = 0 where grant_id = 5", {REVOKED}),
+    (TRANSACTIONS + "allocations = '[[1, 66], [2, -1]]' where seq = 7", {NAMED, WHOLE}),
+    (HOLDS + "allocations = '[[9, 30]]'", {NAMED, WHOLE}),
+    (OPEN + "moved = 1 where grant_id = 4", {MOVED, WHOLE}),
+    (OPEN + "expired = 1 where grant_id = 4", {WHOLE}),
+    (OPEN + "amount = amount + 100 where grant_id = 4", {WHOLE}),
+    (OPEN + "revoked = 0 where grant_id = 5", {REVOKED, WHOLE}),
     (BALANCES + "held = -5, balance = balance - 35, not_spent = not_spent - 35", {SUM, HELD,
                                                                                  SIGNS}),
     (BALANCES + "hold_count = hold_count + 1", {HELD}),
     (HOLDS + "amount = 29", {HELD}),
-    (HOLDS + "allocations = '[[1, 29]]'", {HELD}),
-    (HOLDS + "state = 'released', closed_at = created_at", {HELD}),
+    (HOLDS + "allocations = '[[1, 29]]'", {HELD, WHOLE}),
+    (HOLDS + "state = 'released', closed_at = created_at", {HELD, WHOLE}),
     (TRANSACTIONS + "seq = 70 where seq = 7", {ROWS, SUM}),
     (TRANSACTIONS + "balance_after = balance_after + 1 where seq = 5", {ROWS}),
     (TRANSACTIONS + "created_at = created_at - interval '1 day' where seq = 7", {ROWS}),
-    ("delete from credit_transactions where seq = 4", {ROWS, SUM}),
+    ("delete from credit_transactions where seq = 4", {ROWS, SUM, WHOLE}),
     (TRANSACTIONS + "amount = amount - 1, balance_after = balance_after - 1 where seq = 7",
      {SUM, ROWS, PARTS}),
-    (TRANSACTIONS + "allocations = '[[1, 60], [2, 4]]' where seq = 7", {PARTS}),
-    (TRANSACTIONS + "amount = 200 where transaction_type = 'refund'", {SUM, ROWS, REFUNDS}),
+    (TRANSACTIONS + "allocations = '[[1, 60], [2, 4]]' where seq = 7", {PARTS, WHOLE}),
+    (TRANSACTIONS + "amount = 200 where transaction_type = 'refund'", {SUM, ROWS, REFUNDS, PARTS}),
+    (TRANSACTIONS + "allocations = '[[1, 20]]' where transaction_type = 'refund'", {WHOLE}),
     (TRANSACTIONS + "ref_seq = 4 where transaction_type = 'refund'", {REFUNDS}),
     (BALANCES + "last_at = last_at - interval '1 day'", {TIME}),
     (BALANCES + "next_change_at = 'infinity'", {CHANGE}),
@@ -80,6 +90,19 @@ CORRUPTIONS = [
     (BALANCES + "other_free = '{}'", {SOURCES}),
     (BALANCES + "next_expiry_at = 'infinity'", {SOURCES}),
 ]  # fmt: skip
+
+
+OF_DEBTS = [
+    (DEBTS + "unpaid = unpaid - 1 where debt_id = 2", {OWED, DEBT}),
+    (DEBTS + "paid_by = '[[1, 9]]' where debt_id = 1", {DEBT, WHOLE}),
+    (DEBTS + "paid_by = '[[9, 10]]' where debt_id = 1", {NAMED, WHOLE}),
+    (DEBTS + "amount = 9 where debt_id = 1", {DEBT}),
+    ("delete from credit_debts where debt_id = 3", {OWED}),
+    (BALANCES + "debt_count = 4", {OWED}),
+    (TRANSACTIONS + "allocations = '[[-9, 10]]' where seq = 1", {NAMED, DEBT}),
+    (HOLDS + "state = 'released' where hold_id = 2", {CAPTURED}),
+    (TRANSACTIONS + "hold_id = 1 where seq = 3", {CAPTURED}),
+]
 
 
 def rich(ledger: Ledger) -> UUID:
@@ -108,11 +131,27 @@ def test_an_account_with_every_kind_of_row_is_in_order(ledger: Ledger) -> None:
     assert ledger.violations() == []
 
 
-@pytest.mark.parametrize(("change", "rules"), CORRUPTIONS, ids=[c for c, _ in CORRUPTIONS])
+def indebted(ledger: Ledger) -> UUID:
+    """An account with a debt that is paid, one that is half paid and one that is unpaid."""
+    account = ledger.account()
+    ledger.call("set_overdraft_limit", account, 100, "test")
+    ledger.done("deduct_credits", account, 10)
+    ledger.done("hold_credits", account, 10)
+    ledger.done("add_credits", account, 15)
+    ledger.done("hold_credits", account, 3)
+    ledger.done("capture_hold", account, 2)
+    return account
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "rules"),
+    [(rich, *each) for each in CORRUPTIONS] + [(indebted, *each) for each in OF_DEBTS],
+    ids=[change for change, _ in CORRUPTIONS + OF_DEBTS],
+)
 def test_a_change_behind_the_ledgers_back_is_found_and_named(
-    ledger: Ledger, change: str, rules: set[str]
+    ledger: Ledger, make: Callable[[Ledger], UUID], change: str, rules: set[str]
 ) -> None:
-    account = rich(ledger)
+    account = make(ledger)
     sane = ledger.account(10)
     ledger.conn.execute("set local session_replication_role = replica")
     ledger.conn.execute("set local search_path = pgsaas")
@@ -130,9 +169,9 @@ def test_a_change_behind_the_ledgers_back_is_found_and_named(
 
 def test_every_rule_is_broken_by_some_corruption(ledger: Ledger) -> None:
     source = ledger.scalar("select prosrc from pg_proc where proname = 'verify_ledger'")
-    tried = set().union(*(rules for _, rules in CORRUPTIONS))
+    tried = set().union(*(rules for _, rules in CORRUPTIONS + OF_DEBTS))
     assert {rule for rule in tried if f"'{rule}'" in source} == tried
-    assert source.count("union all\n    select ") == len(tried) - 1
+    assert len(re.findall(r"union all\n(?:    --.*\n)?    select ", source)) == len(tried) - 1
 
 
 def test_a_charge_that_names_no_grant_is_found(ledger: Ledger) -> None:
@@ -143,7 +182,7 @@ def test_a_charge_that_names_no_grant_is_found(ledger: Ledger) -> None:
         " where account_id = %s and seq = 7",
         [account],
     )
-    assert ledger.violations() == [PARTS]
+    assert ledger.violations() == [PARTS, WHOLE]
 
 
 def test_a_pending_grant_that_lost_credits_is_found(ledger: Ledger) -> None:
@@ -153,7 +192,7 @@ def test_a_pending_grant_that_lost_credits_is_found(ledger: Ledger) -> None:
         "update pgsaas.credit_grants set remaining = 1 where account_id = %s and is_pending",
         [account],
     )
-    assert ledger.violations() == [GRANTS]
+    assert ledger.violations() == [WHOLE, GRANTS]
 
 
 def test_no_such_account_has_no_violations(ledger: Ledger) -> None:

@@ -291,6 +291,13 @@ CREDITS_FAULTS = [
         LOCKS,
     ),
     Fault(
+        "a part of a grant is revoked without the rest",
+        "sql/34_refunds.sql",
+        "if v_grant.root_grant_id is not null then",
+        "if false then",
+        CLAWBACK,
+    ),
+    Fault(
         "every load makes the views anew",
         "sql/39_views.sql",
         "        if not exists (\n            select from pg_catalog.pg_class c",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.mutants.fault import (
     CLAWBACK,
+    DEBTS,
     FACTS,
     GOLDEN,
     IDEMPOTENCY,
     LOCKS,
-    MINTING,
     RANDOM,
     READS,
     REFUNDS,
@@ -68,11 +68,11 @@ SETTLEMENT_FAULTS = [
         SETTLEMENT,
     ),
     Fault(
-        "overdraft that returns becomes credits for ever",
+        "overdraft that was paid is lost when it is given back",
         "sql/28_returns.sql",
-        "v_part := least(nobody_paid, p_grants[v_i].paid);",
-        "v_part := 0;",
-        MINTING,
+        "            p_parts := p_parts || v_back.parts;\n",
+        "",
+        DEBTS,
     ),
     Fault(
         "unrecovered credits are forgiven when they return",
@@ -164,8 +164,8 @@ SETTLEMENT_FAULTS = [
     Fault(
         "credits that take effect pay nothing of what is owed",
         "sql/29_settlement.sql",
-        "v_pays constant numeric := least(p_grant.remaining, p_b.owed);",
-        "v_pays constant numeric := 0;",
+        "    p_grant.remaining := v_paid.p_left;\n",
+        "",
         CLAWBACK,
     ),
     Fault(
@@ -185,9 +185,9 @@ SETTLEMENT_FAULTS = [
     Fault(
         "overdraft is owed by nobody",
         "sql/30_ledger.sql",
-        "    p_b.owed := p_b.owed + v_owed;\n",
+        "    p_b.owed := p_b.owed + v_opened.amount;",
         "",
-        RANDOM,
+        DEBTS,
     ),
     Fault(
         "keys of one function block those of another",
@@ -221,11 +221,25 @@ SETTLEMENT_FAULTS = [
         SETTLEMENT,
     ),
     Fault(
-        "overdraft that comes back goes to whoever paid last",
+        "a debt that is given back stays owed",
         "sql/28_returns.sql",
-        "order by g.effective_at < p_taken_at,\n",
-        "order by true,\n",
-        CLAWBACK,
+        "    p_debt.unpaid := p_debt.unpaid - (p_amount - v_left);\n",
+        "",
+        DEBTS,
+    ),
+    Fault(
+        "the newest debt is paid first",
+        "sql/29_settlement.sql",
+        "         order by d.debt_id);",
+        "         order by d.debt_id desc);",
+        DEBTS,
+    ),
+    Fault(
+        "whoever paid a debt may get it back twice",
+        "sql/28_returns.sql",
+        "p_debt.paid_by := p_debt.paid_by - -1;",
+        "p_debt.paid_by := p_debt.paid_by;",
+        DEBTS,
     ),
     Fault(
         "a grant that ends within a settlement is forgotten by it",

@@ -16,12 +16,12 @@ BLOCKS = re.findall(r"```python\n# (\S+)\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.mark.parametrize("conftest", [text for name, text in BLOCKS if name == "conftest.py"])
-def test_an_application_tests_its_charges(conftest: str, bare: Server, tmp_path: Path) -> None:
+def test_an_application_tests_its_charges(conftest: str, server: Server, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(conftest)
     for name, text in BLOCKS:
         if name.startswith("test_"):
             (tmp_path / name).write_text(text)
-    parts = dict(part.split("=") for part in bare.url().split("?")[1].split("&"))
+    parts = dict(part.split("=") for part in server.url().split("?")[1].split("&"))
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),

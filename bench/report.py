@@ -87,8 +87,9 @@ By instructions of one backend (callgrind on a single-user server): A+key 159,00
 that runs two statements is set up and torn down anew in every call, and that is most of the
 difference: starting its two statements takes 94,000, checking that the functions and operators in
 them may be called 24,000. Of the rest, checks of the arguments take 22,000, `on conflict` 15,500,
-the look at the caller's settings 9,000, ten more columns of the ledger row 6,000. `get_balance` computes fourteen columns under row security, where the bare select reads six;
-written as one SQL function it took more (316,000 instead of 252,000).
+the look at the caller's settings 9,000, ten more columns of the ledger row 6,000. `get_balance`
+computes fourteen columns under row security, where the bare select reads six; written as one SQL
+function it took more (316,000 instead of 252,000).
 
 ## What follows for users
 

@@ -348,7 +348,7 @@ class Moves:
         if not self.pair.keyed:
             return
         name, account_id, asked = self.choose.pick(self.pair.keyed[-8:])
-        changes: dict[str, Any] = {"amount": (asked["amount"] or 0) + 1 or 2}
+        changes: dict[str, Any] = {"amount": (asked["amount"] or 0) + 1 or Decimal(2)}
         changes |= {"job_id": UUID(int=8), "agent_id": "draw", "priority": 9}
         changes |= {"ttl": timedelta(minutes=2), "hold_id": 99, "seq": 99, "grant_id": 99}
         changes |= {"shortfall": "debt" if asked.get("shortfall") != "debt" else "refuse"}

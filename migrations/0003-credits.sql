@@ -129,7 +129,7 @@ comment on table pgsaas.credit_debts is
 comment on column pgsaas.credit_debts.unpaid is
     'Still owed. What is neither unpaid nor in paid_by was given back to the account.';
 comment on column pgsaas.credit_debts.paid_by is
-    '[[grant_id, amount], …]: the credits that have paid this debt, in that order.';
+    '[[grant_id, amount, time in UTC], …]: the credits that have paid this debt, in that order.';
 
 create table if not exists pgsaas.credit_holds (
     account_id uuid not null,

@@ -79,7 +79,7 @@ comment on function pgsaas.expired_grant(pgsaas.credit_grants, numeric) is
 -- Credits pay what is owed before they are free: the oldest debt first.
 create or replace function pgsaas.pay(
     inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[], p_grant_id bigint,
-    p_amount numeric, out p_left numeric)
+    p_amount numeric, p_at timestamptz, out p_left numeric)
 language plpgsql immutable parallel safe
 as $$
 declare
@@ -94,12 +94,14 @@ begin
         if v_part > 0 then
             p_debts[v_i].unpaid := p_debts[v_i].unpaid - v_part;
             p_debts[v_i].paid_by := p_debts[v_i].paid_by
-                || jsonb_build_array(jsonb_build_array(p_grant_id, trim_scale(v_part)));
+                || jsonb_build_array(jsonb_build_array(p_grant_id, trim_scale(v_part),
+                    p_at at time zone 'UTC'));
             v_pays := v_pays - v_part;
         end if;
     end loop;
 end $$;
-comment on function pgsaas.pay(pgsaas.account_balances, pgsaas.credit_debts[], bigint, numeric) is
+comment on function pgsaas.pay(pgsaas.account_balances, pgsaas.credit_debts[], bigint, numeric,
+    timestamptz) is
     'Lets credits of a grant pay what the account owes; p_left of them are free. p_debts are its '
     'debts in the order of their ids.';
 
@@ -121,7 +123,7 @@ begin
     p_new := '{}';
     foreach v_amount in array array[v_moving, p_amount - v_moving] loop
         continue when v_amount = 0;
-        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, v_amount);
+        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, v_amount, p_at);
         p_b := v_paid.p_b;
         p_debts := v_paid.p_debts;
         v_new := pgsaas.new_grant(p_b, p_source, v_amount, v_paid.p_left, p_at, p_expires_at);

@@ -59,7 +59,7 @@ begin
             return;
         end if;
     end if;
-    v_paid := pgsaas.pay(p_b, p_debts, p_grant.grant_id, v_left);
+    v_paid := pgsaas.pay(p_b, p_debts, p_grant.grant_id, v_left, p_at);
     p_b := v_paid.p_b;
     p_debts := v_paid.p_debts;
     v_left := v_paid.p_left;
@@ -90,8 +90,13 @@ begin
     p_b.owed := p_b.owed - (p_amount - v_left);
     p_debt.unpaid := p_debt.unpaid - (p_amount - v_left);
     while v_left > 0 loop
+        if p_debt.paid_by = '[]' then
+            raise exception 'debt % of account % has been paid by nobody', p_debt.debt_id,
+                p_debt.account_id using hint = 'pgsaas verify tells what else is wrong with it.';
+        end if;
         v_part := least(v_left, (p_debt.paid_by -> -1 ->> 1)::numeric);
-        parts := parts || jsonb_build_array(jsonb_build_array(p_debt.paid_by -> -1 -> 0, v_part));
+        parts := parts || jsonb_build_array(jsonb_set(p_debt.paid_by -> -1, '{1}',
+            to_jsonb(v_part)));
         if v_part = (p_debt.paid_by -> -1 ->> 1)::numeric then
             p_debt.paid_by := p_debt.paid_by - -1;
         else
@@ -103,9 +108,10 @@ begin
 end $$;
 comment on function pgsaas.cancel_debt(pgsaas.account_balances, pgsaas.credit_debts, numeric) is
     'Gives a debt back to the account: what of it is unpaid is owed no more, the rest are parts '
-    '[[grant_id, amount], …] of the grants that have paid it.';
+    '[[grant_id, amount, time in UTC], …] of the grants that have paid it.';
 
--- Parts are [[grant_id, amount], ...]; [-debt_id, amount] is what was owed.
+-- Parts are [[grant_id, amount], ...]; [-debt_id, amount] is what was owed. What paid a debt was
+-- taken from its grant when it paid.
 create or replace function pgsaas.return_parts(
     inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
     inout p_grants pgsaas.credit_grants[], p_parts jsonb, p_what text, p_hold_id bigint,
@@ -127,7 +133,7 @@ begin
         if v_id > 0 then
             v_i := array_position(v_ids, v_id);
             v_back := pgsaas.return_part(p_b, p_debts, p_grants[v_i], v_amount, p_what, p_hold_id,
-                p_taken_at, p_at);
+                greatest(p_taken_at, (p_parts -> v_n ->> 2)::timestamp at time zone 'UTC'), p_at);
             p_b := v_back.p_b;
             p_debts := v_back.p_debts;
             p_grants[v_i] := v_back.p_grant;

@@ -150,7 +150,7 @@ begin
         new_rows := new_rows || pgsaas.new_row('expiry', -v_gone, p_at);
     end if;
     if p_b.allowance > 0 then
-        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, p_b.allowance);
+        v_paid := pgsaas.pay(p_b, p_debts, p_b.grant_count + 1, p_b.allowance, p_at);
         p_b := v_paid.p_b;
         p_debts := v_paid.p_debts;
         p_grants := p_grants || pgsaas.new_grant(p_b, 'allowance', p_b.allowance, v_paid.p_left,
@@ -166,11 +166,11 @@ comment on function pgsaas.end_period(pgsaas.account_balances, pgsaas.credit_deb
 
 create or replace function pgsaas.admitted_grant(
     inout p_b pgsaas.account_balances, inout p_debts pgsaas.credit_debts[],
-    inout p_grant pgsaas.credit_grants)
+    inout p_grant pgsaas.credit_grants, p_at timestamptz)
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_paid constant record := pgsaas.pay(p_b, p_debts, p_grant.grant_id, p_grant.remaining);
+    v_paid constant record := pgsaas.pay(p_b, p_debts, p_grant.grant_id, p_grant.remaining, p_at);
 begin
     p_b := v_paid.p_b;
     p_debts := v_paid.p_debts;
@@ -179,7 +179,7 @@ begin
     p_grant.is_open := p_grant.remaining > 0;
 end $$;
 comment on function pgsaas.admitted_grant(pgsaas.account_balances, pgsaas.credit_debts[],
-    pgsaas.credit_grants) is
+    pgsaas.credit_grants, timestamptz) is
     'A pending grant that takes effect: it pays what is owed, the rest is free.';
 
 -- With p_parts: credits return at p_at, after everything that is due; from a refund of something
@@ -244,7 +244,8 @@ begin
             elsif v_event.what = 'admit' then
                 new_rows := new_rows || pgsaas.new_row('grant',
                     grants[v_event.grant_index].remaining, v_at, v_event.id);
-                v_step := pgsaas.admitted_grant(settled, debts, grants[v_event.grant_index]);
+                v_step := pgsaas.admitted_grant(settled, debts, grants[v_event.grant_index],
+                    v_at);
                 settled := v_step.p_b;
                 debts := v_step.p_debts;
                 grants[v_event.grant_index] := v_step.p_grant;

@@ -261,7 +261,8 @@ begin
         select (x ->> 0)::bigint as grant_id, (x ->> 1)::numeric as amount
           from jsonb_array_elements(p_payments) with ordinality p (x, n) order by n
     loop
-        v_paid := pgsaas.pay(p_b, v_debts, v_payment.grant_id, v_payment.amount);
+        v_paid := pgsaas.pay(p_b, v_debts, v_payment.grant_id, v_payment.amount,
+            p_b.last_at);
         p_b := v_paid.p_b;
         v_debts := v_paid.p_debts;
     end loop;

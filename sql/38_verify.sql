@@ -102,7 +102,7 @@ begin
          cross join lateral jsonb_array_elements(o.allocations) x),
     spent as (    -- and has not given back
         select p.account_id, p.id, sum(case p.what when 'refund' then -p.amount else p.amount end)
-                   as amount
+                   as amount, bool_or(p.what <> 'refund') as is_there
           from (select * from parts
                  where what in ('deduction', 'capture', 'refund', 'hold open')
                 union all    -- of these the grant is the object, the parts are what paid for it
@@ -170,15 +170,22 @@ begin
      where b.owed <> coalesce(owed.owed, 0) or b.debt_count <> coalesce(owed.last_id, 0)
         or b.debt_count <> coalesce(owed.n, 0)
     union all
-    -- of an archive the rows that took are gone
+    -- the row that made it may have been archived
     select d.account_id, 'a debt is what was taken, less what was given back',
            format('debt %s, unpaid %s, paid %s, taken %s', d.debt_id, d.unpaid, p.amount, s.amount)
       from d join b using (account_id)
       left join (select paid.account_id, paid.debt_id, sum(paid.amount) as amount from paid
                   group by 1, 2) p using (account_id, debt_id)
       left join spent s on s.account_id = d.account_id and s.id = -d.debt_id
-     where b.archived_seq = 0 and d.unpaid + coalesce(p.amount, 0) <> coalesce(s.amount, 0)
+     where (b.archived_seq = 0 or s.is_there)
+           and d.unpaid + coalesce(p.amount, 0) <> coalesce(s.amount, 0)
         or d.unpaid + coalesce(p.amount, 0) > d.amount
+    union all
+    select d.account_id, 'the oldest debt is paid first', format('debt %s, debt %s', o.debt_id,
+        d.debt_id)
+      from d join (select d.account_id, min(d.debt_id) as debt_id from d where d.unpaid > 0
+                    group by 1) o using (account_id)
+     where d.debt_id > o.debt_id and d.paid_by <> '[]'
     union all
     select g.account_id, 'a grant is free, spent, moved, expired or has paid a debt',
            format('grant %s, amount %s, free %s, spent %s, moved %s, expired %s, paid %s',

@@ -21,6 +21,8 @@ begin
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     end if;
+    v_b := pgsaas.settle_account(v_b);    -- what is due before p_before goes, too
+    perform pgsaas.store_balance(v_b);
     select * into v_last from pgsaas.credit_transactions t
      where t.account_id = p_account_id and t.created_at < p_before
      order by t.seq desc limit 1;

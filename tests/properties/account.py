@@ -52,7 +52,7 @@ class Grant:
 @dataclass(eq=False)
 class Debt:
     unpaid: Decimal
-    paid_by: list[Part] = field(default_factory=list)
+    paid_by: list[tuple[Grant, Decimal, datetime]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -154,22 +154,28 @@ class Account:
         self.rows.append(row)
         return row
 
-    def pay_owed(self, amount: Decimal, grant: Grant) -> Decimal:
+    def pay_owed(self, amount: Decimal, grant: Grant, at: datetime) -> Decimal:
         """Every credit pays what is owed first, the oldest debt first; what is left of it."""
         for debt in self.debts:
             if paid := min(debt.unpaid, amount):
                 debt.unpaid -= paid
-                debt.paid_by.append((grant, paid))
+                debt.paid_by.append((grant, paid, at))
                 amount -= paid
         return amount
 
-    def cancel(self, debt: Debt, amount: Decimal) -> list[Part]:
+    def cancel(self, debt: Debt, amount: Decimal) -> list[tuple[Grant, Decimal, datetime]]:
         """A debt is given back: what is unpaid goes, the rest returns to the last who paid it."""
         unpaid = min(debt.unpaid, amount)
         debt.unpaid -= unpaid
-        back, stays = cut(reversed(debt.paid_by), amount - unpaid)
-        debt.paid_by = list(reversed(stays))
-        assert total(back) == amount - unpaid, "somebody paid"
+        amount -= unpaid
+        back = []
+        while amount:
+            grant, paid, at = debt.paid_by.pop()
+            part = min(paid, amount)
+            if part < paid:
+                debt.paid_by.append((grant, paid - part, at))
+            back.append((grant, part, at))
+            amount -= part
         return back
 
     def new_grant(
@@ -178,7 +184,7 @@ class Account:
         terms: dict[str, Any] = {"grant_id": len(self.grants) + 1, "bought_at": at}
         grant = Grant(source, amount, ZERO, at, expires_at, **(terms | more))
         if not grant.is_pending:
-            grant.free = self.pay_owed(amount, grant)
+            grant.free = self.pay_owed(amount, grant, at)
         self.grants.append(grant)
         return grant
 
@@ -200,7 +206,7 @@ class Account:
         until = min(at + time_left, self.period_end)
         if part and until > at:
             self.hand_on(grant, "refund", part, at, until)
-        elif part := self.pay_owed(part, grant):
+        elif part := self.pay_owed(part, grant, at):
             self.write("expiry", -part, at)
             grant.expire(part)
 
@@ -227,8 +233,9 @@ class Account:
 
     def give_back(self, hold: Hold, parts: list[Part], at: datetime, *, lapses: bool) -> None:
         """Return what was held; a hold that lapses as its grants end was there before their end."""
-        todo = list(parts)
-        for grant, part in todo:
+        todo: list[tuple[Grant | Debt, Decimal, datetime]]
+        todo = [(grant, part, hold.made_at) for grant, part in parts]
+        for grant, part, taken_at in todo:
             if isinstance(grant, Debt):
                 todo += self.cancel(grant, part)
                 continue
@@ -241,9 +248,9 @@ class Account:
                 part -= gone
             part = self.pay_unrecovered(grant, part, at)
             if over:
-                self.late(grant, part, hold.made_at, at)
+                self.late(grant, part, taken_at, at)
             else:
-                grant.free += self.pay_owed(part, grant)
+                grant.free += self.pay_owed(part, grant, at)
 
     def pay_unrecovered(self, grant: Grant, part: Decimal, at: datetime) -> Decimal:
         if paid := min(part, grant.unrecovered):
@@ -284,7 +291,7 @@ class Account:
     def admit(self, grant: Grant, at: datetime) -> None:
         grant.is_pending = False
         amount = grant.amount - grant.revoked
-        grant.free = self.pay_owed(amount, grant)
+        grant.free = self.pay_owed(amount, grant, at)
         self.write("grant", amount, at)
 
     def reset(self, at: datetime) -> None:

@@ -167,16 +167,17 @@ class Ledger(Account):
 
     def refund_parts(self, parts: list[Part], taken_at: datetime, at: datetime) -> None:
         """Return what was taken at a time; what has expired lives as long as it would have."""
-        todo = list(parts)
-        for grant, part in todo:
+        todo: list[tuple[Grant | Debt, Decimal, datetime]]
+        todo = [(grant, part, taken_at) for grant, part in parts]
+        for grant, part, when in todo:
             if isinstance(grant, Debt):
                 todo += self.cancel(grant, part)
                 continue
             part = self.pay_unrecovered(grant, part, at)
             if grant.expires_at > at:
-                grant.free += self.pay_owed(part, grant)
+                grant.free += self.pay_owed(part, grant, at)
             else:
-                self.late(grant, part, taken_at, at)
+                self.late(grant, part, when, at)
 
     def revoke_grant(self, at: datetime, grant_id: int, amount: Decimal | None = None) -> Answer:
         grant = self.grants[grant_id - 1] if 0 < grant_id <= len(self.grants) else None

@@ -8,6 +8,8 @@ import psycopg
 import pytest
 
 from tests.conftest import Conn, Database
+from tests.sql.ledger import Ledger
+from tests.sql.ledger import day as moment
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -126,3 +128,15 @@ def test_only_the_owner_archives(db: Database, account: Any) -> None:
     for role in ("pgsaas_app", "pgsaas_admin", "pgsaas_user"):
         with db.connect(role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             archive(connection, account, 10)
+
+
+def test_what_is_due_is_archived_too(ledger: Ledger) -> None:
+    account = ledger.account()
+    ledger.done("add_credits", account, 10, p_expires_at=moment("2026-03-20"))
+    ledger.at(moment("2026-05-01"))
+    rows = ledger.call_all("archive_ledger", account, moment("2026-04-01"))
+    assert [(row["transaction_type"], row["amount"]) for row in rows] == [
+        ("grant", 10),
+        ("expiry", -10),
+    ]
+    assert ledger.violations() == []

@@ -23,7 +23,9 @@ def debts(ledger: Ledger, account: UUID) -> list[tuple[Any, Any, Any]]:
     """Amount, what is unpaid and who paid, debt by debt."""
     query = "select * from pgsaas.credit_debts where account_id = %s order by debt_id"
     rows = ledger.query(query, account)
-    return [(row["amount"], row["unpaid"], row["paid_by"]) for row in rows]
+    return [
+        (row["amount"], row["unpaid"], [payment[:2] for payment in row["paid_by"]]) for row in rows
+    ]
 
 
 @pytest.mark.parametrize("end", ["release", "capture"])
@@ -174,3 +176,29 @@ def test_each_item_of_a_batch_has_its_own_debt(indebted: tuple[Ledger, UUID]) ->
     ledger.done("refund_credits", account, 3)
     assert debts(ledger, account) == [(2, 0, []), (5, 3, [[1, 2]])]
     assert ledger.violations() == []
+
+
+def test_what_paid_a_debt_has_the_time_it_had_left_when_it_paid(
+    indebted: tuple[Ledger, UUID],
+) -> None:
+    ledger, account = indebted
+    ledger.done("add_credits", account, 10, p_expires_at=day("2026-04-10"))
+    ledger.done("deduct_credits", account, 10)
+    ledger.done("deduct_credits", account, 10)
+    ledger.at(day("2026-04-09 23:00"))
+    ledger.done("refund_credits", account, 2)  # an hour before its end it pays the debt
+    assert debts(ledger, account) == [(10, 0, [[1, 10]])]
+    ledger.at(day("2026-04-20"))
+    ledger.done("refund_credits", account, 3)
+    assert ledger.grants(account) == [("refund", 10)]
+    assert ledger.balance(account)["next_expiry_at"] == day("2026-04-20 01:00")
+
+
+def test_a_debt_that_nobody_paid_is_named(indebted: tuple[Ledger, UUID]) -> None:
+    ledger, account = indebted
+    ledger.done("deduct_credits", account, 10)
+    ledger.done("add_credits", account, 10)
+    ledger.conn.execute("update pgsaas.credit_debts set paid_by = '[]'")
+    with ledger.raises("P0001") as caught:
+        ledger.call("refund_credits", account, 1)
+    assert f"debt 1 of account {account} has been paid by nobody" in str(caught.value)

@@ -16,6 +16,7 @@ EXACT = "amounts have at most 6 decimals"
 NAMED = "parts come from grants and debts of the account"
 OWED = "owed is what of the debts is unpaid"
 DEBT = "a debt is what was taken, less what was given back"
+OLDEST = "the oldest debt is paid first"
 WHOLE = "a grant is free, spent, moved, expired or has paid a debt"
 CAPTURED = "a hold is captured when a row says so"
 MOVED = "what was transferred is where it went"
@@ -97,6 +98,7 @@ OF_DEBTS = [
     (DEBTS + "paid_by = '[[1, 9]]' where debt_id = 1", {DEBT, WHOLE}),
     (DEBTS + "paid_by = '[[9, 10]]' where debt_id = 1", {NAMED, WHOLE}),
     (DEBTS + "amount = 9 where debt_id = 1", {DEBT}),
+    (DEBTS + "unpaid = 1, paid_by = '[[1, 9]]' where debt_id = 1", {OWED, WHOLE, OLDEST}),
     ("delete from credit_debts where debt_id = 3", {OWED}),
     (BALANCES + "debt_count = 4", {OWED}),
     (TRANSACTIONS + "allocations = '[[-9, 10]]' where seq = 1", {NAMED, DEBT}),

@@ -304,4 +304,11 @@ CREDITS_FAULTS = [
         "        if true or not exists (\n            select from pg_catalog.pg_class c",
         STALLS,
     ),
+    Fault(
+        "an archive leaves behind what was due",
+        "sql/40_archive.sql",
+        "    v_b := pgsaas.settle_account(v_b);",
+        "",
+        ARCHIVE,
+    ),
 ]

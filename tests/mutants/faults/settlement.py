@@ -269,4 +269,11 @@ SETTLEMENT_FAULTS = [
         "order by b.account_id for update)",
         LOCKS,
     ),
+    Fault(
+        "what paid a debt comes back with all the life it had",
+        "sql/28_returns.sql",
+        "greatest(p_taken_at, (p_parts -> v_n ->> 2)::timestamp at time zone 'UTC')",
+        "p_taken_at",
+        DEBTS,
+    ),
 ]

@@ -101,13 +101,14 @@ comment on table pgsaas.credit_grants is
 comment on column pgsaas.credit_grants.acquired_at is
     'When the credits first took effect anywhere; a transfer keeps it.';
 comment on column pgsaas.credit_grants.root_grant_id is
-    'The grant of root_account_id that these credits were first part of, when they came by transfer.';
+    'The grant of root_account_id that these credits were first part of, before a transfer, rollover or late refund.';
 comment on column pgsaas.credit_grants.revoked is 'Taken back in all, unrecovered credits included.';
 comment on column pgsaas.credit_grants.unrecovered is
     'Taken back but already gone, and not owed: the next credits that return to this grant pay it.';
 comment on column pgsaas.credit_grants.expired is
     'Credits of this grant that nobody had spent when it ended, less what of them was revoked.';
-comment on column pgsaas.credit_grants.moved is 'Transferred away to grants that name this one, or its root, as root.';
+comment on column pgsaas.credit_grants.moved is
+    'Gone on, by transfer, rollover or a late refund, in grants that name this one, or its root, as root.';
 
 -- What is owed, debt by debt: the oldest is paid first, and credits that come back find their own.
 create table if not exists pgsaas.credit_debts (

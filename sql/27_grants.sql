@@ -1,4 +1,4 @@
--- Grants and rows to be: how they are made and how they end, in memory and without a decision.
+-- Grants and rows to be: how they are made, pay and end, in memory.
 --
 -- Returns (28), settlement (29) and the writers (30 and on) decide; what they decide about a grant
 -- or a row is put together here. Nothing is read and nothing is written, so readers call all of it
@@ -142,3 +142,28 @@ comment on function pgsaas.hand_on(pgsaas.account_balances, pgsaas.credit_debts[
     pgsaas.credit_grants, text, numeric, timestamptz, timestamptz) is
     'Lets credits of an old grant go on in a new one, which names the grant they were first part '
     'of and pays what is owed.';
+
+-- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
+create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
+    p_allocations jsonb)
+language plpgsql immutable parallel safe
+as $$
+begin
+    if jsonb_array_length(p_allocations) = 1 and (p_allocations -> 0 ->> 0)::bigint > 0 then
+        p_row.grant_id := (p_allocations -> 0 ->> 0)::bigint;
+    else
+        p_row.allocations := p_allocations;
+    end if;
+end $$;
+comment on function pgsaas.allocated(pgsaas.credit_transactions, jsonb) is
+    'Notes on a row to be which grants its credits came from.';
+
+create or replace function pgsaas.row_allocations(p_row pgsaas.credit_transactions) returns jsonb
+language sql immutable parallel safe
+as $$
+    select coalesce(p_row.allocations, jsonb_build_array(jsonb_build_array(p_row.grant_id,
+        -p_row.amount)))
+$$;
+comment on function pgsaas.row_allocations(pgsaas.credit_transactions) is
+    'Which grants a deduction or capture took its credits from: [[grant_id, amount], …] in burn '
+    'order.';

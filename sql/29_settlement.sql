@@ -14,8 +14,9 @@
 --   out of a revocation's reach, so that an account where everything rolls over does not carry all
 --   its past along.
 --
--- The account's row must be locked by writers; readers take what their snapshot holds. Grants and
--- holds are read with the caller's rights, so a reader sees nothing that row security hides.
+-- The account's row must be locked by writers; readers take what their snapshot holds. Grants,
+-- debts and holds are read with the caller's rights, so a reader sees nothing that row security
+-- hides.
 
 -- The grants that settlement has to look at: open, pending, and those that returning parts came
 -- from. The cached head is shown with what is really left of it.

@@ -1,12 +1,9 @@
--- The ledger's primitives: with 31_deductions the only room that writes balances, grants, holds'
--- effects and transactions. Everything here assumes the account's row is locked by this
--- transaction.
+-- The ledger's primitives: with 31_deductions the only room that writes balances, transactions and
+-- debts. Everything here assumes the account's row is locked by this transaction (26_locks).
 --
--- One row per account in account_balances is the only thing that is ever locked, `for no key
--- update`, and always first; several accounts in the order of their ids. The grant being burned
--- (the head) is cached on that row: what is left of it is head_left, and its own row is stale.
--- While a deduction fits the head and nothing is due before next_change_at, it is one HOT update
--- and one insert (31_deductions). Every other writer has one shape:
+-- The grant being burned (the head) is cached on that row: what is left of it is head_left, and its
+-- own row is stale. While a deduction fits the head and nothing is due before next_change_at, it is
+-- one HOT update and one insert (31_deductions). Every other writer has one shape:
 --
 --     lock_account  ->  its key  ->  settle_account  ->  its effect  ->  store_balance
 --
@@ -18,87 +15,6 @@
 -- next_change_at may be too early, never too late: too early costs one slow call, too late spends
 -- what has expired. Account time is greatest(pgsaas.now(), last_at) and never runs backwards along
 -- seq.
-
-create or replace function pgsaas.queue_if_hot(p_account_id uuid) returns void
-language plpgsql volatile
-as $$
-begin
-    if current_setting('pgsaas.hot_accounts', true) <> ''
-       and strpos(current_setting('pgsaas.hot_accounts', true), p_account_id::text) > 0 then
-        perform pg_advisory_xact_lock(hashtextextended(p_account_id::text, 7));
-    end if;
-end $$;
-comment on function pgsaas.queue_if_hot(uuid) is
-    'Queues on an advisory lock, which is cheaper to wait for than a row, if the account is listed '
-    'in pgsaas.hot_accounts. Nothing depends on that lock.';
-
-create or replace function pgsaas.lock_account(p_account_id uuid) returns pgsaas.account_balances
-language plpgsql volatile
-as $$
-declare
-    v_b pgsaas.account_balances;
-begin
-    perform pgsaas.queue_if_hot(p_account_id);
-    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id
-        for no key update;
-    return v_b;
-end $$;
-comment on function pgsaas.lock_account(uuid) is
-    'Locks the account until the transaction ends and returns its row; a row of nulls if there is '
-    'none.';
-
-create or replace function pgsaas.lock_for(p_account_id uuid,
-    p_act text) returns pgsaas.account_balances
-language plpgsql volatile
-as $$
-begin
-    if not pgsaas.may(p_account_id, p_act) then
-        return null;
-    end if;
-    return pgsaas.lock_account(p_account_id);
-end $$;
-comment on function pgsaas.lock_for(uuid, text) is
-    'lock_account for a caller who may do this to the account; nulls where they may not know of '
-    'it, PT403 where they may not.';
-
-create or replace function pgsaas.lock_in_order(p_account_ids uuid[]) returns integer
-language plpgsql volatile
-as $$
-declare
-    v_locked integer;
-begin
-    perform pgsaas.queue_if_hot(x.id) from (select distinct i.id from unnest(p_account_ids) i (id)
-        order by i.id) x
-      where current_setting('pgsaas.hot_accounts', true) <> '';
-    with locked as (
-        select b.account_id from pgsaas.account_balances b where b.account_id = any (p_account_ids)
-         order by b.account_id for no key update)
-    select count(*) into v_locked from locked;
-    return v_locked;
-end $$;
-comment on function pgsaas.lock_in_order(uuid[]) is
-    'Locks several accounts in the order of their ids, the one order everybody uses; returns how '
-    'many there are.';
-
-create or replace function pgsaas.lock_accounts(p_account_ids uuid[]) returns integer
-language plpgsql volatile security definer set search_path = ''
-as $$
-declare
-    v_id uuid;
-begin
-    if not pgsaas.acts_as_system() then
-        foreach v_id in array coalesce(p_account_ids, '{}') loop
-            if not pgsaas.may(v_id, 'spend') then
-                p_account_ids := array_remove(p_account_ids, v_id);
-            end if;
-        end loop;
-    end if;
-    return pgsaas.lock_in_order(p_account_ids);
-end $$;
-comment on function pgsaas.lock_accounts(uuid[]) is
-    'Locks several accounts until the transaction ends, in the one order that cannot deadlock: '
-    'call it first in a transaction that charges several. Returns how many there are that the '
-    'caller may know of.';
 
 create or replace function pgsaas.available(p_b pgsaas.account_balances) returns numeric
 language sql immutable parallel safe
@@ -206,31 +122,6 @@ end $$;
 comment on function pgsaas.burn(pgsaas.account_balances, numeric[]) is
     'Takes amounts above 0 out of the open grants in burn order, the first amount first; what they '
     'do not cover is a debt. Returns for each where its credits came from.';
-
--- One allocation fits the column grant_id; several need the list. Overdraft alone is a list, too.
-create or replace function pgsaas.allocated(inout p_row pgsaas.credit_transactions,
-    p_allocations jsonb)
-language plpgsql immutable parallel safe
-as $$
-begin
-    if jsonb_array_length(p_allocations) = 1 and (p_allocations -> 0 ->> 0)::bigint > 0 then
-        p_row.grant_id := (p_allocations -> 0 ->> 0)::bigint;
-    else
-        p_row.allocations := p_allocations;
-    end if;
-end $$;
-comment on function pgsaas.allocated(pgsaas.credit_transactions, jsonb) is
-    'Notes on a row to be which grants its credits came from.';
-
-create or replace function pgsaas.row_allocations(p_row pgsaas.credit_transactions) returns jsonb
-language sql immutable parallel safe
-as $$
-    select coalesce(p_row.allocations, jsonb_build_array(jsonb_build_array(p_row.grant_id,
-        -p_row.amount)))
-$$;
-comment on function pgsaas.row_allocations(pgsaas.credit_transactions) is
-    'Which grants a deduction or capture took its credits from: [[grant_id, amount], …] in burn '
-    'order.';
 
 create or replace function pgsaas.store_grant(p_grant pgsaas.credit_grants) returns void
 language sql volatile

@@ -2,11 +2,12 @@
 -- it.
 --
 -- A refund names a row; it gives back at most what that row took, the part that burned last first,
--- to the grants the credits came from (29_settlement decides what becomes of each part). A
--- revocation names a grant; it takes what is free in it, then what is free in grants that were
--- split off it by transfer, then, for what has been spent, other free credits of whoever spent it,
--- and beyond those the account owes, or the rest is recorded as unrecovered (settings.clawback).
--- Neither looks at whether the account is frozen.
+-- to the grants the credits came from (28_returns says what becomes of each part). A revocation
+-- names a grant; it takes what is free in it, then what is free in grants that it went on in (by
+-- transfer, rollover or a late refund), then, for what has been spent, other free credits of
+-- whoever spent it, and beyond those the account owes, or the rest is recorded as unrecovered
+-- (settings.clawback). Neither looks at whether the account is frozen. Lock rule: the account, for
+-- a revocation with all accounts that hold a part of the grant, in the order of their ids.
 
 create or replace function pgsaas.refund_credits(
     p_account_id uuid, p_seq bigint, p_amount numeric default null, p_reason text default null,

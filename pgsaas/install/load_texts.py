@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgsaas.install.session import LOCK_KEY
+from pgsaas.install.session import LOCK_KEY, LOCK_TIMEOUT
 
 #: Tables that plain yoyo made as the login role; before the role is set, or it could not.
 OWN_TABLES = """
@@ -92,7 +92,7 @@ from (
 BEGIN = (
     """
 set local role pgsaas_owner;
-set local lock_timeout = '500ms';
+set local lock_timeout = '@wait@';
 set local statement_timeout = 0;
 set local check_function_bodies = on;
 set local search_path = '';
@@ -110,6 +110,7 @@ create temporary table pgsaas_before on commit drop as
     where c.relnamespace = 'pgsaas'::pg_catalog.regnamespace;
 """.strip()
     .replace("@key@", str(LOCK_KEY))
+    .replace("@wait@", LOCK_TIMEOUT)
     .replace("@clock@", REFUSE_CLOCK)
 )
 

@@ -24,12 +24,9 @@ from pgsaas.install.load_texts import (
     OWN_TABLES,
     REFUSE_CLOCK,
 )
-from pgsaas.install.session import Session, Talk
+from pgsaas.install.session import ATTEMPTS, PAUSE, Session, Talk
 from pgsaas.resources import Resources
 
-#: A load that waits for a lock makes others wait behind it: it waits shortly, and often.
-ATTEMPTS = 20
-PAUSE = 1.0
 #: From this name on the files of sql/ create no functions and no views. Granting and revoking
 #: rewrites a function's row, so what was rewritten is looked at before it.
 PRIVILEGES = "82_"

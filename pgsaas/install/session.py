@@ -26,6 +26,10 @@ Session: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 Talk: TypeAlias = Callable[[str], None]
 
 OLDEST = 150000
+#: Who waits for a lock on a table makes others wait behind it: an install waits shortly, and often.
+LOCK_TIMEOUT = "500ms"
+ATTEMPTS = 20
+PAUSE = 1.0
 #: "pgsaas" in ASCII; the key of the advisory lock one installer at a time holds.
 LOCK_KEY = 0x706773616173
 

@@ -17,11 +17,8 @@ from yoyo.connections import parse_uri
 from yoyo.migrations import default_migration_table, get_migration_hash, topological_sort
 
 from pgsaas.errors import MissingPrivilege, PgsaasError
-from pgsaas.install.session import Talk, connect
+from pgsaas.install.session import ATTEMPTS, LOCK_TIMEOUT, PAUSE, Talk, connect
 from pgsaas.resources import Resources, SqlFile
-
-ATTEMPTS = 20
-PAUSE = 1.0
 
 
 class OwnerBackend(PostgresqlPsycopgBackend):
@@ -46,7 +43,7 @@ class OwnerBackend(PostgresqlPsycopgBackend):
         """Act as the owner, in the schema; wait for no lock so long that others queue behind."""
         connection.execute("set role pgsaas_owner")
         connection.execute("set search_path to pgsaas")
-        connection.execute("set lock_timeout = '500ms'")
+        connection.execute(f"set lock_timeout = '{LOCK_TIMEOUT}'")
 
     def init_database(self) -> None:
         """Create yoyo's lock table; PostgreSQL's DDL is known to be transactional."""

@@ -24,7 +24,7 @@ INSTALL_FAULTS = [
     Fault(
         "a load waits for a lock as long as it takes",
         "pgsaas/install/load_texts.py",
-        "set local lock_timeout = '500ms';\nset local statement_timeout = 0;",
+        "set local lock_timeout = '@wait@';\nset local statement_timeout = 0;",
         "set local statement_timeout = 0;",
         LOAD,
     ),
@@ -84,6 +84,13 @@ INSTALL_FAULTS = [
         "        union all\n        select c.oid::pg_catalog.regclass::text || '.'",
         "        where false\n"
         "        union all\n        select c.oid::pg_catalog.regclass::text || '.'",
+        DOCTOR,
+    ),
+    Fault(
+        "doctor wants an account for who was erased",
+        "pgsaas/install/checks.py",
+        "where e.subject_hash = any (pgsaas.subject_hashes(",
+        "where false and e.subject_hash = any (pgsaas.subject_hashes(",
         DOCTOR,
     ),
 ]

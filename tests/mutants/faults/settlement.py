@@ -83,14 +83,14 @@ SETTLEMENT_FAULTS = [
     ),
     Fault(
         "the account is read without its lock",
-        "sql/30_ledger.sql",
+        "sql/26_locks.sql",
         "where b.account_id = p_account_id\n        for no key update;",
         "where b.account_id = p_account_id;",
         LOCKS,
     ),
     Fault(
         "several accounts are locked in the order they were given",
-        "sql/30_ledger.sql",
+        "sql/26_locks.sql",
         "order by b.account_id for no key update)",
         "order by array_position(p_account_ids, b.account_id) for no key update)",
         LOCKS,
@@ -257,14 +257,14 @@ SETTLEMENT_FAULTS = [
     ),
     Fault(
         "the lock stops those who only point to the account",
-        "sql/30_ledger.sql",
+        "sql/26_locks.sql",
         "where b.account_id = p_account_id\n        for no key update;",
         "where b.account_id = p_account_id\n        for update;",
         LOCKS,
     ),
     Fault(
         "the lock of many stops those who only point to the accounts",
-        "sql/30_ledger.sql",
+        "sql/26_locks.sql",
         "order by b.account_id for no key update)",
         "order by b.account_id for update)",
         LOCKS,

@@ -231,6 +231,36 @@ def wal(lab: Lab) -> Iterator[Result]:
         )
 
 
+def usage(lab: Lab) -> Iterator[Result]:
+    """Pricing, charging and recording in one call, and many at once."""
+    found = lab.cpu({"a_key": A_KEY, "usage": Shape("usage", APPLICATION)})
+    times = f"{ratio(found, 'usage', 'a_key'):.2f} {TIMES} A+key"
+    yield Result(
+        "`record_usage`, priced by a dimension, with key: backend CPU",
+        f"{times}: {middle(found['usage'])} µs to {middle(found['a_key'])} µs",
+    )
+    calls = max(10, lab.effort.calls // 200)
+    shapes = {"limit": Shape("limit_batch"), "batch": Shape("usage_batch", APPLICATION)}
+    found = lab.cpu(shapes, calls)
+    times = f"{ratio(found, 'limit', 'batch'):.2f} {TIMES} the set-based limit"
+    each = {name: f"{middle(values, 1000)} µs" for name, values in found.items()}
+    yield Result(
+        "`record_usage_batch`, 1,000 over 10,000 accounts, items per CPU second",
+        f"{times}: {each['batch']} to {each['limit']} an item",
+    )
+
+
+def usage_stats(lab: Lab) -> Iterator[Result]:
+    """A year of one account by month and dimension, out of very many records."""
+    lab.copy("bench_used")
+    lab.load("bench_used", "usage", rows_each=lab.effort.grown // 10_000)
+    found = lab.cpu({"stats": Shape("stats", APPLICATION, "bench_used")}, 200)
+    yield Result(
+        f"`get_usage_stats`, a year by month, {lab.effort.grown:,} records: backend CPU",
+        f"{middle(found['stats'])} µs",
+    )
+
+
 ROWS: Mapping[str, Row] = {
     "deduct_cpu": Row(deduct_cpu),
     "deduct_throughput": Row(deduct_throughput, durable=True),
@@ -242,6 +272,8 @@ ROWS: Mapping[str, Row] = {
     "spent_grants": Row(spent_grants),
     "storage": Row(storage),
     "wal": Row(wal),
+    "usage": Row(usage),
+    "usage_stats": Row(usage_stats),
 }
 
 

@@ -92,6 +92,43 @@ CREATE TABLE pgsaas.credit_transactions (
     metadata jsonb
 );
 
+CREATE TABLE pgsaas.credit_prices (
+    event_name text NOT NULL,
+    effective_at timestamp with time zone NOT NULL,
+    dimensions jsonb DEFAULT '{}'::jsonb NOT NULL,
+    specificity integer DEFAULT 0 NOT NULL,
+    price_model text NOT NULL,
+    unit_price numeric DEFAULT 0 NOT NULL,
+    base numeric DEFAULT 0 NOT NULL,
+    minimum numeric DEFAULT 0 NOT NULL,
+    package_size numeric DEFAULT 1 NOT NULL,
+    package_rounding text DEFAULT 'exact'::text NOT NULL,
+    tiers jsonb,
+    tier_scope text DEFAULT 'call'::text NOT NULL,
+    CONSTRAINT credit_prices_amounts_check CHECK (((unit_price >= (0)::numeric) AND (base >= (0)::numeric) AND (minimum >= (0)::numeric) AND (unit_price <= ('1000000000000'::bigint)::numeric) AND (base <= ('1000000000000'::bigint)::numeric) AND (minimum <= ('1000000000000'::bigint)::numeric))),
+    CONSTRAINT credit_prices_package_rounding_check CHECK ((package_rounding = ANY (ARRAY['up'::text, 'down'::text, 'exact'::text]))),
+    CONSTRAINT credit_prices_package_size_check CHECK ((package_size > (0)::numeric)),
+    CONSTRAINT credit_prices_price_model_check CHECK ((price_model = ANY (ARRAY['flat'::text, 'unit'::text, 'package'::text, 'graduated'::text, 'volume'::text]))),
+    CONSTRAINT credit_prices_tier_scope_check CHECK ((tier_scope = ANY (ARRAY['call'::text, 'period'::text]))),
+    CONSTRAINT credit_prices_tiers_check CHECK (((tiers IS NOT NULL) = (price_model = ANY (ARRAY['graduated'::text, 'volume'::text]))))
+);
+
+CREATE TABLE pgsaas.usage_records (
+    account_id uuid NOT NULL,
+    usage_id bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    priced_at timestamp with time zone,
+    seq bigint,
+    event_name text NOT NULL,
+    quantity numeric NOT NULL,
+    cost numeric NOT NULL,
+    dimensions jsonb,
+    idempotency_key text,
+    request_hash bytea,
+    metadata jsonb
+);
+
 CREATE TABLE pgsaas.account_external_ids (
     realm text NOT NULL,
     external_id text NOT NULL,
@@ -175,6 +212,20 @@ CREATE TABLE pgsaas.credit_checkpoints (
     archived_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE pgsaas.credit_events (
+    event_name text NOT NULL,
+    description text,
+    category text,
+    unit text,
+    dimensions text[] DEFAULT '{}'::text[] NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT credit_events_category_check CHECK (((octet_length(category) >= 1) AND (octet_length(category) <= 100))),
+    CONSTRAINT credit_events_description_check CHECK ((octet_length(description) <= 4096)),
+    CONSTRAINT credit_events_event_name_check CHECK (((octet_length(event_name) >= 1) AND (octet_length(event_name) <= 100))),
+    CONSTRAINT credit_events_unit_check CHECK (((octet_length(unit) >= 1) AND (octet_length(unit) <= 100)))
+);
+
 CREATE TABLE pgsaas.credit_holds (
     account_id uuid NOT NULL,
     hold_id bigint NOT NULL,
@@ -194,6 +245,17 @@ CREATE TABLE pgsaas.credit_holds (
     CONSTRAINT credit_holds_amount_check CHECK ((amount > (0)::numeric)),
     CONSTRAINT credit_holds_closed_check CHECK (((state = 'open'::text) = (closed_at IS NULL))),
     CONSTRAINT credit_holds_state_check CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text, 'lapsed'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE pgsaas.daily_usage_stats (
+    account_id uuid NOT NULL,
+    day date NOT NULL,
+    event_name text NOT NULL,
+    dimensions jsonb NOT NULL,
+    records bigint NOT NULL,
+    quantity numeric NOT NULL,
+    cost numeric NOT NULL
 )
 WITH (fillfactor='80');
 
@@ -262,6 +324,7 @@ CREATE TABLE pgsaas.settings (
     default_allowance numeric DEFAULT 0 NOT NULL,
     default_rollover_limit numeric DEFAULT 0,
     default_low_balance_at numeric,
+    shadow boolean DEFAULT false NOT NULL,
     CONSTRAINT settings_clawback_check CHECK ((clawback = ANY (ARRAY['owed'::text, 'unrecovered'::text]))),
     CONSTRAINT settings_default_allowance_check CHECK (((default_allowance >= (0)::numeric) AND (default_allowance <= ('1000000000000'::bigint)::numeric) AND (default_allowance = round(default_allowance, 6)))),
     CONSTRAINT settings_default_burn_order_check CHECK ((default_burn_order = ANY (ARRAY['purchased_first'::text, 'expiring_first'::text]))),
@@ -278,6 +341,21 @@ CREATE TABLE pgsaas.test_clock (
     at timestamp with time zone NOT NULL,
     CONSTRAINT test_clock_is_only_check CHECK (is_only)
 );
+
+CREATE TABLE pgsaas.usage_periods (
+    account_id uuid NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    event_name text NOT NULL,
+    dimensions jsonb NOT NULL,
+    quantity numeric NOT NULL
+)
+WITH (fillfactor='80');
+
+CREATE TABLE pgsaas.usage_rollups (
+    account_id uuid NOT NULL,
+    usage_id bigint NOT NULL
+)
+WITH (fillfactor='80');
 
 ALTER TABLE ONLY pgsaas.account_balances
     ADD CONSTRAINT account_balances_pkey PRIMARY KEY (account_id);
@@ -306,14 +384,23 @@ ALTER TABLE ONLY pgsaas.credit_checkpoints
 ALTER TABLE ONLY pgsaas.credit_debts
     ADD CONSTRAINT credit_debts_pkey PRIMARY KEY (account_id, debt_id);
 
+ALTER TABLE ONLY pgsaas.credit_events
+    ADD CONSTRAINT credit_events_pkey PRIMARY KEY (event_name);
+
 ALTER TABLE ONLY pgsaas.credit_grants
     ADD CONSTRAINT credit_grants_pkey PRIMARY KEY (account_id, grant_id);
 
 ALTER TABLE ONLY pgsaas.credit_holds
     ADD CONSTRAINT credit_holds_pkey PRIMARY KEY (account_id, hold_id);
 
+ALTER TABLE ONLY pgsaas.credit_prices
+    ADD CONSTRAINT credit_prices_pkey PRIMARY KEY (event_name, effective_at, dimensions);
+
 ALTER TABLE ONLY pgsaas.credit_transactions
     ADD CONSTRAINT credit_transactions_pkey PRIMARY KEY (account_id, seq);
+
+ALTER TABLE ONLY pgsaas.daily_usage_stats
+    ADD CONSTRAINT daily_usage_stats_pkey PRIMARY KEY (account_id, day, event_name, dimensions);
 
 ALTER TABLE ONLY pgsaas.erased_subjects
     ADD CONSTRAINT erased_subjects_pkey PRIMARY KEY (subject_hash);
@@ -338,6 +425,15 @@ ALTER TABLE ONLY pgsaas.settings
 
 ALTER TABLE ONLY pgsaas.test_clock
     ADD CONSTRAINT test_clock_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY pgsaas.usage_periods
+    ADD CONSTRAINT usage_periods_pkey PRIMARY KEY (account_id, period_start, event_name, dimensions);
+
+ALTER TABLE ONLY pgsaas.usage_records
+    ADD CONSTRAINT usage_records_pkey PRIMARY KEY (account_id, usage_id);
+
+ALTER TABLE ONLY pgsaas.usage_rollups
+    ADD CONSTRAINT usage_rollups_pkey PRIMARY KEY (account_id);
 
 CREATE INDEX account_balances_next_reset_idx ON pgsaas.account_balances USING btree (next_reset_at) WHERE (next_reset_at < 'infinity'::timestamp with time zone);
 
@@ -365,6 +461,8 @@ CREATE UNIQUE INDEX credit_transactions_key_idx ON pgsaas.credit_transactions US
 
 CREATE INDEX credit_transactions_ref_idx ON pgsaas.credit_transactions USING btree (account_id, ref_seq) WHERE (ref_seq IS NOT NULL);
 
+CREATE UNIQUE INDEX usage_records_key_idx ON pgsaas.usage_records USING btree (account_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
 CREATE TRIGGER credit_transactions_guard BEFORE DELETE OR UPDATE ON pgsaas.credit_transactions FOR EACH ROW EXECUTE FUNCTION pgsaas.guard_ledger();
 
 CREATE TRIGGER credit_transactions_guard_truncate BEFORE TRUNCATE ON pgsaas.credit_transactions FOR EACH STATEMENT EXECUTE FUNCTION pgsaas.guard_ledger();
@@ -383,6 +481,9 @@ ALTER TABLE ONLY pgsaas.credit_grants
 
 ALTER TABLE ONLY pgsaas.credit_holds
     ADD CONSTRAINT credit_holds_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.credit_prices
+    ADD CONSTRAINT credit_prices_event_fkey FOREIGN KEY (event_name) REFERENCES pgsaas.credit_events(event_name);
 
 ALTER TABLE pgsaas.account_balances ENABLE ROW LEVEL SECURITY;
 
@@ -440,6 +541,14 @@ CREATE POLICY credit_debts_app ON pgsaas.credit_debts FOR SELECT TO pgsaas_app U
 
 CREATE POLICY credit_debts_user ON pgsaas.credit_debts FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
+ALTER TABLE pgsaas.credit_events ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY credit_events_admin ON pgsaas.credit_events FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY credit_events_app ON pgsaas.credit_events FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY credit_events_user ON pgsaas.credit_events FOR SELECT TO pgsaas_user USING (true);
+
 ALTER TABLE pgsaas.credit_grants ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_grants_admin ON pgsaas.credit_grants FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
@@ -456,6 +565,14 @@ CREATE POLICY credit_holds_app ON pgsaas.credit_holds FOR SELECT TO pgsaas_app U
 
 CREATE POLICY credit_holds_user ON pgsaas.credit_holds FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
+ALTER TABLE pgsaas.credit_prices ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY credit_prices_admin ON pgsaas.credit_prices FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY credit_prices_app ON pgsaas.credit_prices FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY credit_prices_user ON pgsaas.credit_prices FOR SELECT TO pgsaas_user USING (true);
+
 ALTER TABLE pgsaas.credit_transactions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_transactions_admin ON pgsaas.credit_transactions FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
@@ -463,6 +580,14 @@ CREATE POLICY credit_transactions_admin ON pgsaas.credit_transactions FOR SELECT
 CREATE POLICY credit_transactions_app ON pgsaas.credit_transactions FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
 
 CREATE POLICY credit_transactions_user ON pgsaas.credit_transactions FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.daily_usage_stats ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY daily_usage_stats_admin ON pgsaas.daily_usage_stats FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY daily_usage_stats_app ON pgsaas.daily_usage_stats FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY daily_usage_stats_user ON pgsaas.daily_usage_stats FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
 ALTER TABLE pgsaas.erased_subjects ENABLE ROW LEVEL SECURITY;
 
@@ -489,3 +614,27 @@ CREATE POLICY settings_admin ON pgsaas.settings FOR SELECT TO pgsaas_admin USING
 CREATE POLICY settings_app ON pgsaas.settings FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
 
 ALTER TABLE pgsaas.test_clock ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE pgsaas.usage_periods ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_periods_admin ON pgsaas.usage_periods FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY usage_periods_app ON pgsaas.usage_periods FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY usage_periods_user ON pgsaas.usage_periods FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.usage_records ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_records_admin ON pgsaas.usage_records FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY usage_records_app ON pgsaas.usage_records FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY usage_records_user ON pgsaas.usage_records FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.usage_rollups ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_rollups_admin ON pgsaas.usage_rollups FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY usage_rollups_app ON pgsaas.usage_rollups FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY usage_rollups_user ON pgsaas.usage_rollups FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));

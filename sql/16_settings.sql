@@ -49,6 +49,13 @@ comment on function pgsaas.set_setting(text, text, text) is
     'Changes a setting (a column of pgsaas.settings) and returns it as stored; null where it means '
     '"no limit" or "none". 22023 for an unknown setting or a value it cannot take. Audited.';
 
+create or replace function pgsaas.is_shadow() returns boolean
+language sql stable
+as $$ select s.shadow from pgsaas.settings s $$;
+comment on function pgsaas.is_shadow() is
+    'Whether charges beyond what is available are owed instead of refused. Asked only where one '
+    'would be refused.';
+
 create or replace function pgsaas.add_platform_admin(p_user_id text, p_reason text default null)
 returns boolean
 language plpgsql volatile security definer set search_path = ''

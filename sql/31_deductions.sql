@@ -108,7 +108,7 @@ begin
         elsif v_b.is_frozen then
             error_code := 'ACCOUNT_FROZEN';
             error_message := 'the account is frozen';
-        elsif available < v_item.amount then
+        elsif available < v_item.amount and not pgsaas.is_shadow() then
             error_code := 'INSUFFICIENT_CREDITS';
             error_message := format('not enough credits: %s needed, %s available',
                 trim_scale(v_item.amount), trim_scale(available));

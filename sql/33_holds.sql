@@ -71,7 +71,7 @@ begin
     if v_b.is_frozen then
         error_code := 'ACCOUNT_FROZEN';
         error_message := 'the account is frozen';
-    elsif pgsaas.available(v_b) < p_amount then
+    elsif pgsaas.available(v_b) < p_amount and not pgsaas.is_shadow() then
         error_code := 'INSUFFICIENT_CREDITS';
         error_message := format('not enough credits: %s needed, %s available', trim_scale(p_amount),
             trim_scale(pgsaas.available(v_b)));
@@ -226,7 +226,8 @@ begin
     elsif v_excess > 0 and v_b.is_frozen and p_shortfall = 'refuse' then
         error_code := 'ACCOUNT_FROZEN';
         error_message := 'the account is frozen: no more than was held can be captured';
-    elsif v_excess > pgsaas.available(v_b) and p_shortfall = 'refuse' then
+    elsif v_excess > pgsaas.available(v_b) and p_shortfall = 'refuse'
+          and not pgsaas.is_shadow() then
         error_code := 'INSUFFICIENT_CREDITS';
         error_message := format('not enough credits: %s needed beyond the hold, %s available',
             trim_scale(v_excess),
@@ -234,7 +235,7 @@ begin
     else
         success := true;
         if p_shortfall = 'partial' then
-            v_excess := case when v_b.is_frozen then 0
+            v_excess := case when v_b.is_frozen then 0 when pgsaas.is_shadow() then v_excess
                 else least(v_excess, pgsaas.available(v_b)) end;
         end if;
         captured := least(coalesce(p_amount, v_hold.amount), v_hold.amount) + v_excess;

@@ -288,6 +288,37 @@ begin
      where (p_account_id is null or a.account_id = p_account_id)
        and not exists (select from pgsaas.account_balances x where x.account_id = a.account_id)
     union all
+    select u.account_id, 'use that cost something has its row',
+           format('record %s, cost %s, seq %s', u.usage_id, u.cost, u.seq)
+      from pgsaas.usage_records u join b using (account_id)
+      left join t on t.account_id = u.account_id and t.seq = u.seq
+     where case when u.cost = 0 then u.seq is not null
+                when u.seq > b.archived_seq then t.amount is distinct from -u.cost
+                else u.seq is null end
+    union all
+    select u.account_id, 'records are numbered without gaps, each with a row of its own',
+           format('%s records, the last %s', count(*), max(u.usage_id))
+      from pgsaas.usage_records u join b using (account_id)
+     group by 1
+    having count(*) <> max(u.usage_id) or count(u.seq) <> count(distinct u.seq)
+    union all
+    select b.account_id, 'daily statistics are the sum of their records',
+           format('%s, %s: %s of %s records cost %s of %s', coalesce(s.day, r.day),
+               coalesce(s.event_name, r.event_name), s.records, r.records, s.cost, r.cost)
+      from (select d.* from pgsaas.daily_usage_stats d join b using (account_id)) s
+      full join (
+           select u.account_id, (u.occurred_at at time zone 'UTC')::date as day, u.event_name,
+                  coalesce(u.dimensions, '{}') as dimensions, count(*) as records,
+                  sum(u.quantity) as quantity, sum(u.cost) as cost
+             from pgsaas.usage_records u join b using (account_id)
+             join pgsaas.usage_rollups o using (account_id)
+            where u.usage_id <= o.usage_id
+            group by 1, 2, 3, 4) r
+        on r.account_id = s.account_id and r.day = s.day and r.event_name = s.event_name
+           and r.dimensions = s.dimensions
+      join b on b.account_id = coalesce(s.account_id, r.account_id)
+     where (s.records, s.quantity, s.cost) is distinct from (r.records, r.quantity, r.cost)
+    union all
     select b.account_id, 'the period ends when its anchor says',
         format('next reset %s, period %s', b.next_reset_at, b.period_count)
       from b

@@ -192,6 +192,9 @@ begin
            left join pgsaas.open_credit_holds o using (account_id, hold_id)
           where h.account_id = p_account_id order by h.hold_id)
         union all
+        (select 'usage', to_jsonb(u) - 'request_hash' from pgsaas.usage_records u
+          where u.account_id = p_account_id order by u.usage_id)
+        union all
         (select 'debt', to_jsonb(d) from pgsaas.credit_debts d
           where d.account_id = p_account_id order by d.debt_id)
         union all
@@ -213,7 +216,7 @@ begin
 end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
-    'balance, member, grant, hold, debt, checkpoint, archived_key, transaction, message, '
+    'balance, member, grant, hold, usage, debt, checkpoint, archived_key, transaction, message, '
     'audit_event. For its owners and admins, the system and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
@@ -290,6 +293,8 @@ begin
     delete from pgsaas.account_members m where m.account_id = p_account_id;
     update pgsaas.audit_events e set details = '{}' where e.account_id = p_account_id;
     perform pgsaas.erase_texts(p_account_id);
+    update pgsaas.usage_records u set metadata = null
+     where u.account_id = p_account_id and u.metadata is not null;
     perform pgsaas.audit('account.erased', p_account_id, jsonb_build_object('reason', p_reason));
     return true;
 end $$;

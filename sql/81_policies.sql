@@ -15,6 +15,7 @@ declare
     v_mine constant text := '(account_id = ANY (pgsaas.my_account_ids()))';
     v_app constant text :=
         '(pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids())))';
+    v_all constant text := 'true';
     v_system constant text := 'pgsaas.acts_as_system()';
     v_admin constant text := 'pgsaas.acts_as_admin()';
     v_wanted record;
@@ -40,6 +41,12 @@ begin
               ('credit_debts',          v_mine, v_app,    v_admin),
               ('credit_transactions',   v_mine, v_app,    v_admin),
               ('credit_checkpoints',    v_mine, v_app,    v_admin),
+              ('usage_records',         v_mine, v_app,    v_admin),
+              ('usage_periods',         v_mine, v_app,    v_admin),
+              ('daily_usage_stats',     v_mine, v_app,    v_admin),
+              ('usage_rollups',         v_mine, v_app,    v_admin),
+              ('credit_events',         v_all,  v_all,    v_admin),
+              ('credit_prices',         v_all,  v_all,    v_admin),
               ('settings',              null,   v_system, v_admin),
               ('installation',          null,   v_system, v_admin),
               ('audit_events',          null,   null,     v_admin),

@@ -56,13 +56,18 @@ begin
           ('app', 'lock_accounts deduct_credits deduct_credits_batch add_credits refund_credits'),
           ('app', 'revoke_grant transfer_credits'),
           ('app', 'hold_credits extend_hold capture_hold release_hold'),
+          ('app', 'record_usage record_usage_batch consume_credits capture_usage'),
+          ('app', 'check_and_deduct_credits'),
           ('app user', 'act_as'),
           -- backend and staff
           ('app admin', 'freeze_account unfreeze_account export_account erase_account'),
           ('app admin', 'set_burn_order set_low_balance_at verify_ledger'),
           ('admin', 'adjust_credits set_overdraft_limit set_setting acts_as_admin'),
+          ('admin', 'set_credit_event'),
           -- everybody reads
           ('app user admin', 'now current_user_id my_account_ids my_role account_id_for'),
+          ('app user admin', 'price_usage price_item price_usage_batch get_credit_cost'),
+          ('app user admin', 'calculate_query_cost query_cost get_usage_stats'),
           ('app user admin', 'get_balance balance_at list_transactions explain_deduction'),
           -- what readers, views and policies call with the reader's rights
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),
@@ -81,7 +86,8 @@ begin
       from (values
           ('app user admin', 'accounts account_external_ids account_members account_balances'),
           ('app user admin', 'credit_balances credit_grants open_credit_grants credit_holds'),
-          ('app user admin', 'credit_debts'),
+          ('app user admin', 'credit_debts credit_events credit_prices usage_records'),
+          ('app user admin', 'usage_periods daily_usage_stats usage_rollups'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
           ('app admin', 'settings'),
           ('admin', 'audit_events outbox_messages'))

@@ -20,5 +20,8 @@ select b.account_id, x.grant_id, b.last_at, case when x.grant_id = 1 then 'infin
 insert into pgsaas.credit_transactions (account_id, seq, created_at, grant_id, transaction_type, amount, balance_after)
 select g.account_id, g.grant_id, g.effective_at, g.grant_id, 'grant', g.amount, sum(g.amount) over w
   from pgsaas.credit_grants g window w as (partition by g.account_id order by g.grant_id);
+select pgsaas.set_credit_event('llm_tokens', '[
+    {"model": "package", "unit": 1, "size": 1000, "dimensions": {"kind": "prompt"}},
+    {"model": "package", "unit": 2, "size": 1000, "dimensions": {"kind": "completion"}}]', p_dimensions => '{kind}');
 vacuum (full, analyze) pgsaas.account_balances;
 vacuum analyze;

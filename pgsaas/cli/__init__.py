@@ -16,12 +16,15 @@ from pgsaas.cli.clock import clock
 from pgsaas.cli.credits import credits  # noqa: A004
 from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
+from pgsaas.cli.events import events
 from pgsaas.cli.migrate import adopt, migrate, status
+from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
 from pgsaas.cli.staff import admins, audit
 from pgsaas.cli.table import as_json
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
+from pgsaas.cli.usage import usage
 from pgsaas.cli.verify import verify
 from pgsaas.errors import PgsaasError, one_line
 
@@ -37,6 +40,10 @@ COMMANDS: list[click.Command] = [
     expose,
     accounts,
     credits,
+    events,
+    usage,
+    import_balances,
+    compare_balances,
     settings,
     admins,
     audit,

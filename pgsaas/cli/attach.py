@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
-from psycopg import errors as pg
 
 from pgsaas.call import call, read
 from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
-from pgsaas.cli.session import OWNER, open_ledger
-from pgsaas.errors import NotFound, RuleViolated, one_line
+from pgsaas.cli.session import OWNER, known_table, open_ledger
+from pgsaas.errors import RuleViolated
 from pgsaas.install.session import Session
 
 STEP = 10_000
 #: What a person may want to know of an attachment.
 LISTED = ("realm", "relation", "id_column", "email_column", "attached_at")
-
-
-@contextmanager
-def _known_table() -> Iterator[None]:
-    try:
-        yield
-    except (pg.UndefinedTable, pg.InvalidSchemaName, pg.InvalidName) as error:
-        raise NotFound(
-            f"{one_line(error)}: a table is named with its schema, such as public.users"
-        ) from error
 
 
 def _identity_realm(conn: Session) -> str:
@@ -57,7 +44,7 @@ def attach(output: Output, /, table: str | None, **options: Any) -> None:
         _list(output)
         return
     attached = 0
-    with open_ledger(output, OWNER) as conn, _known_table(), progress("attaching") as advance:
+    with open_ledger(output, OWNER) as conn, known_table(), progress("attaching") as advance:
         while True:
             done = call(conn, "attach_users", table=table, **given(**options), limit=STEP)[0]
             attached += done["attached"]
@@ -100,7 +87,7 @@ def detach(output: Output, table: str) -> None:
 
     The accounts that are there stay, and so do their ids.
     """
-    with open_ledger(output, OWNER) as conn, _known_table():
+    with open_ledger(output, OWNER) as conn, known_table():
         detached = call(conn, "detach_users", table=table)[0]["detach_users"]
         users = _identity_realm(conn)
         realms = {each["realm"] for each in read(conn, "attachments")}

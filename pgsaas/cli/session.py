@@ -20,7 +20,7 @@ from psycopg.types.json import set_json_loads
 from pgsaas import install
 from pgsaas.call import call, read
 from pgsaas.cli.output import Output
-from pgsaas.errors import AccountNotFound, InvalidValue, NotInstalled
+from pgsaas.errors import AccountNotFound, InvalidValue, NotFound, NotInstalled, one_line
 from pgsaas.install.session import Session
 
 #: Who may run most commands, some, and the rest.
@@ -60,6 +60,17 @@ def open_ledger(output: Output, needs: str = CALLERS) -> Iterator[Session]:
         ) from error
     except UnicodeEncodeError as error:
         raise InvalidValue(f"an argument is no valid text: {error.object!a}") from error
+
+
+@contextmanager
+def known_table() -> Iterator[None]:
+    """Inside, a table that is not there becomes NotFound with the way to name it."""
+    try:
+        yield
+    except (pg.UndefinedTable, pg.InvalidSchemaName, pg.InvalidName) as error:
+        raise NotFound(
+            f"{one_line(error)}: a table is named with its schema, such as public.users"
+        ) from error
 
 
 def prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -119,6 +119,20 @@ STORY = (
         ),
     ),
     Step(
+        "Applications think in calls and tokens. An event has a price, and one call prices the\n"
+        "use, charges it and records it: 12,000 tokens of a prompt at 1 credit per 1,000.",
+        (
+            "select event_name, changed from pgsaas.set_credit_event('llm_tokens', '[\n"
+            '    {"model": "package", "unit": 1, "size": 1000, "dimensions": {"kind": "prompt"}},\n'
+            '    {"model": "package", "unit": 2, "size": 1000, "dimensions": {"kind": "answer"}}\n'
+            "  ]', p_dimensions => '{kind}')",
+            "select cost, new_balance, seq, usage_id from pgsaas.record_usage(\n"
+            "    pgsaas.account_id_for('2'), 'llm_tokens', 12000, '{\"kind\": \"prompt\"}')",
+            "select event_name, records, quantity, cost\n"
+            "  from pgsaas.get_usage_stats(pgsaas.account_id_for('2'))",
+        ),
+    ),
+    Step(
         "Bo, an end user, reads the same tables: only Bo's rows are there, and no credits move.",
         (
             "begin",

@@ -52,9 +52,9 @@ def test_the_demo_ends_by_itself_and_psql_opens_what_it_left(folder: Path, tmp_p
     assert "→ success yes, new_balance 479.5, seq 3, replayed yes\n" in out
     assert "→ captured 42.25, new_balance 437.25, available 437.25, seq 4\n" in out
     assert "error_message not enough credits: 0.01 needed, 0 available\n" in out
-    assert "→ external_id 2, balance 100, available 100\n" in out
+    assert "→ external_id 2, balance 88, available 88\n" in out
     assert "→ ERROR: permission denied for function add_credits\n" in out
-    assert "→ balance 0, lifetime_earned 100, lifetime_spent 0\n" in out
+    assert "→ balance 0, lifetime_earned 100, lifetime_spent 12\n" in out
     assert out.endswith("select * from pgsaas.verify_ledger();\n      → no rows\n")
     assert err.endswith(f" --folder {folder} --psql\n")
     assert not (folder / "data" / "postmaster.pid").exists()
@@ -64,7 +64,7 @@ def test_the_demo_ends_by_itself_and_psql_opens_what_it_left(folder: Path, tmp_p
         start("--folder", str(folder), "--psql", home=tmp_path, stdin=subprocess.PIPE), asked
     )
     assert code == 0, err
-    assert "100.00" in out
+    assert "88.00" in out
     assert not (folder / "data" / "postmaster.pid").exists()
 
 

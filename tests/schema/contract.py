@@ -50,12 +50,16 @@ def argument_of(text: str) -> tuple[str, str, str | None]:
     return name, kind, default or None
 
 
+#: The sections that hold tables of functions.
+FUNCTIONS = {"Identity", "Accounts", "Credits", "Holds", "Price and use", "Installation"}
+
+
 def functions() -> list[Function]:
     tables = sections()
     shapes = {row[0]: row[1] for row in tables["Result shapes"]}
     found = []
     for heading, rows in tables.items():
-        if heading not in {"Identity", "Accounts", "Credits", "Holds", "Installation"}:
+        if heading not in FUNCTIONS:
             continue
         for name, arguments, result, _, callers in rows:
             is_table = "," in result or " " in result or result in shapes

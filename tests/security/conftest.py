@@ -156,6 +156,8 @@ def seed(conn: Conn) -> dict[str, UUID]:
         ("bobco", "bob", "owner"),
     ):
         conn.execute("select pgsaas.add_member(%s, %s, %s)", [ids[organization], user, role])
+    for event in ("call", "query"):
+        conn.execute("select pgsaas.set_credit_event(%s, '{\"base\": 1}')", [event])
     for account_id in ids.values():
         credit(conn, account_id, 1000, p_description="a gift")
         credit(conn, account_id, 50, p_source="trial", p_expires_at="2099-01-01")
@@ -173,6 +175,17 @@ def seed(conn: Conn) -> dict[str, UUID]:
             " values (%s, 1, now(), 1, 0)",
             [account_id],
         )
+        conn.execute(
+            "insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at,"
+            " event_name, quantity, cost) values (%s, 1, now(), now(), 'call', 1, 0)",
+            [account_id],
+        )
+        conn.execute(
+            "insert into pgsaas.usage_periods (account_id, period_start, event_name, dimensions,"
+            " quantity) values (%s, now(), 'call', '{}', 1)",
+            [account_id],
+        )
+        conn.execute("select pgsaas.roll_up_usage(%s)", [account_id])
     conn.execute("select pgsaas.erase_account(%s, 'asked for')", [ids["erik"]])
     conn.execute("select pgsaas.add_platform_admin('root@staff')")
     return ids

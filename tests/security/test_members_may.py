@@ -37,6 +37,12 @@ CALLS = {
     "capture_hold": "capture_hold({acme}, 1, 1)",
     "release_hold": "release_hold({acme}, 1)",
     "verify_ledger": "verify_ledger({acme})",
+    "set_credit_event": """set_credit_event('new', '{{"base": 1}}')""",
+    "record_usage": "record_usage({acme}, 'call')",
+    "record_usage_batch": "record_usage_batch(array[{acme}], array['call'])",
+    "consume_credits": "consume_credits({acme}, 'call')",
+    "capture_usage": "capture_usage({acme}, 1, 'call', 1)",
+    "check_and_deduct_credits": "check_and_deduct_credits({acme})",
 }
 MAY = {
     "read": {"owner", "admin", "billing", "member"},
@@ -168,3 +174,14 @@ def test_staff_have_no_more_rights_in_the_role_of_the_backend(world: World) -> N
         for name in ("freeze_account", "erase_account", "set_burn_order", "verify_ledger"):
             assert call(conn, world, name) == "PT403", name
         assert call(conn, world, "add_credits") == "ACCOUNT_NOT_FOUND"
+
+
+def test_a_user_does_not_state_what_their_use_costs(world: World) -> None:
+    with world.user("alice") as conn:
+        for call in (
+            "record_usage(%s, 'call', p_cost => 0)",
+            "record_usage_batch(array[%s]::uuid[], array['call'], p_costs => array[0])",
+        ):
+            with pytest.raises(psycopg.Error) as refused, conn.transaction():
+                conn.execute(f"select pgsaas.{call}".encode(), [world.ids["acme"]])
+            assert refused.value.sqlstate == "PT403"

@@ -15,7 +15,11 @@ from tests.conftest import Conn
 from tests.security import contract
 from tests.security.conftest import ERIK, UMA, World, one
 
-OF_ACCOUNTS = sorted(r for r, who in contract.readers().items() if "user" in who)
+#: The price list, which everybody reads.
+PUBLIC = {"credit_events", "credit_prices"}
+OF_ACCOUNTS = sorted(
+    r for r, who in contract.readers().items() if "user" in who and r not in PUBLIC
+)
 EVERYBODY = "everybody"
 
 

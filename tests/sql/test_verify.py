@@ -5,6 +5,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.sql.ledger import START, Ledger, day
 
@@ -19,6 +20,9 @@ DEBT = "a debt is what was taken, less what was given back"
 OLDEST = "the oldest debt is paid first"
 WHOLE = "a grant is free, spent, moved, expired or has paid a debt"
 CAPTURED = "a hold is captured when a row says so"
+USED = "use that cost something has its row"
+NUMBERED = "records are numbered without gaps, each with a row of its own"
+DAILY = "daily statistics are the sum of their records"
 MOVED = "what was transferred is where it went"
 REVOKED = "what was revoked is on the grant"
 HELD = "held is the sum of open holds"
@@ -107,6 +111,17 @@ OF_DEBTS = [
 ]
 
 
+OF_USAGE = [
+    ("update usage_records set cost = cost + 1 where usage_id = 3", {USED, DAILY}),
+    ("update usage_records set seq = null where usage_id = 101", {USED}),
+    ("update usage_records set seq = 1 where usage_id = 101", {USED}),
+    ("update usage_records set seq = 3 where usage_id = 101", {NUMBERED}),
+    ("delete from usage_records where usage_id = 50", {NUMBERED, DAILY}),
+    ("update daily_usage_stats set quantity = quantity + 1", {DAILY}),
+    ("delete from daily_usage_stats", {DAILY}),
+]
+
+
 def rich(ledger: Ledger) -> UUID:
     """An account with grants of three kinds, a hold, a charge of two parts and a refund."""
     account = ledger.on_plan(100, 10)
@@ -145,10 +160,23 @@ def indebted(ledger: Ledger) -> UUID:
     return account
 
 
+def used(ledger: Ledger) -> UUID:
+    """An account with 101 records of use, 100 of them counted."""
+    account = ledger.account(1000)
+    ledger.call("set_credit_event", "call", Jsonb({"model": "unit", "unit": 2}))
+    ledger.call_all("record_usage_batch", [account] * 100, ["call"] * 100)
+    ledger.done("record_usage", account, "call")
+    return account
+
+
 @pytest.mark.parametrize(
     ("make", "change", "rules"),
-    [(rich, *each) for each in CORRUPTIONS] + [(indebted, *each) for each in OF_DEBTS],
-    ids=[change for change, _ in CORRUPTIONS + OF_DEBTS],
+    [
+        *((rich, *each) for each in CORRUPTIONS),
+        *((indebted, *each) for each in OF_DEBTS),
+        *((used, *each) for each in OF_USAGE),
+    ],
+    ids=[change for change, _ in CORRUPTIONS + OF_DEBTS + OF_USAGE],
 )
 def test_a_change_behind_the_ledgers_back_is_found_and_named(
     ledger: Ledger, make: Callable[[Ledger], UUID], change: str, rules: set[str]
@@ -171,7 +199,7 @@ def test_a_change_behind_the_ledgers_back_is_found_and_named(
 
 def test_every_rule_is_broken_by_some_corruption(ledger: Ledger) -> None:
     source = ledger.scalar("select prosrc from pg_proc where proname = 'verify_ledger'")
-    tried = set().union(*(rules for _, rules in CORRUPTIONS + OF_DEBTS))
+    tried = set().union(*(rules for _, rules in CORRUPTIONS + OF_DEBTS + OF_USAGE))
     assert {rule for rule in tried if f"'{rule}'" in source} == tried
     assert len(re.findall(r"union all\n(?:    --.*\n)?    select ", source)) == len(tried) - 1
 

@@ -7,11 +7,13 @@ from tests.mutants.faults.credits import CREDITS_FAULTS
 from tests.mutants.faults.holds import HOLDS_FAULTS
 from tests.mutants.faults.install import INSTALL_FAULTS
 from tests.mutants.faults.settlement import SETTLEMENT_FAULTS
+from tests.mutants.faults.usage import USAGE_FAULTS
 
 FAULTS = [
     *SETTLEMENT_FAULTS,
     *CREDITS_FAULTS,
     *HOLDS_FAULTS,
+    *USAGE_FAULTS,
     *ACCESS_FAULTS,
     *INSTALL_FAULTS,
 ]

@@ -1,0 +1,119 @@
+"""pgsaas import-balances and compare-balances: moving in from a system of the application's own."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgsaas.call import call
+from pgsaas.cli.output import Output, pass_output, shared_options
+from pgsaas.cli.progress import progress
+from pgsaas.cli.session import OWNER, find_account, known_table, open_ledger
+from pgsaas.cli.table import plain
+from pgsaas.errors import AccountNotFound, Conflict, InvalidValue
+from pgsaas.install.session import Session
+from pgsaas.intake.lines import format_of, read_lines
+from pgsaas.intake.mapping import Balance, balance_of
+
+STEP = 1_000
+KEY = "imported-balance"
+DIFFERENCE = ("external_id", "theirs", "ours", "difference")
+
+
+@click.command(name="import-balances")
+@shared_options
+@click.argument("source")
+@click.argument("column", required=False)
+@click.option("--account", metavar="COLUMN", default="account", help="Of a file: whose it is.")
+@click.option("--balance", metavar="COLUMN", default="balance", help="Of a file: what they have.")
+@click.option("--as", "kind", metavar="SOURCE", default="purchase", show_default=True)
+@pass_output
+def import_balances(output: Output, /, source: str, column: str | None, **named: Any) -> None:
+    """Grant what users have elsewhere, once: from a TABLE's COLUMN or a FILE.
+
+    SOURCE is an attached table, such as public.users with its column credits, or a CSV or JSON
+    lines file with an account and a balance in each line. Each balance becomes a grant with a key,
+    so bringing it in again changes nothing.
+    """
+    with open_ledger(output, OWNER) as conn, progress("granting") as advance:
+        done = (
+            _from_table(conn, source, column, named["kind"], advance)
+            if column
+            else _from_file(conn, Path(source), named, advance)
+        )
+    output.data(done, f"{done['imported']:,} balances, {plain(done['credits'])} credits")
+
+
+def _from_table(conn: Session, table: str, column: str, kind: str, advance: Any) -> dict[str, Any]:
+    total: dict[str, Any] = {"imported": 0, "credits": Decimal(0)}
+    with known_table():
+        while True:
+            asked = {"table": table, "column": column, "source": kind, "limit": STEP}
+            step = call(conn, "import_balances", **asked)[0]
+            total["imported"] += step["imported"]
+            total["credits"] += step["credits"]
+            advance(total["imported"], total["imported"] + step["remaining"])
+            if not step["remaining"]:
+                return total
+
+
+def _from_file(conn: Session, path: Path, named: dict[str, Any], advance: Any) -> dict[str, Any]:
+    total: dict[str, Any] = {"imported": 0, "credits": Decimal(0)}
+    found: list[Balance] = []
+    for line in read_lines(path, format_of(path)):  # all of them are looked at before the first
+        try:
+            each = balance_of(line, named["account"], named["balance"])
+        except InvalidValue as error:
+            raise InvalidValue(f"{path}, line {line.number}: {error}") from error
+        found += [each] if each.balance else []
+    with conn.transaction():
+        for number, each in enumerate(found, start=1):
+            try:
+                account_id = find_account(conn, each.account)
+                granted = call(
+                    conn,
+                    "add_credits",
+                    account_id=account_id,
+                    amount=each.balance,
+                    description=f"brought from {path.name}",
+                    source=named["kind"],
+                    idempotency_key=KEY,
+                )[0]
+            except (AccountNotFound, Conflict, InvalidValue) as error:
+                raise InvalidValue(
+                    f"{path}, line {each.line}: {error}; nothing was granted"
+                ) from error
+            if not granted["replayed"]:
+                total["imported"] += 1
+                total["credits"] += each.balance
+            advance(number, len(found))
+    return total
+
+
+@click.command(name="compare-balances")
+@shared_options
+@click.argument("table")
+@click.argument("column")
+@pass_output
+def compare_balances(output: Output, table: str, column: str) -> int:
+    """Say where COLUMN of an attached TABLE and pgsaas differ; exit 5 where they do.
+
+    For the time that both are kept: with `pgsaas settings set shadow true` pgsaas records what the
+    application charges without refusing anything, until nobody finds a difference any more.
+    """
+    with open_ledger(output, OWNER) as conn, known_table():
+        found = call(conn, "host_balances", table=table, column=column)
+    differing = [
+        {**each, "difference": each["ours"] - each["theirs"]}
+        for each in found
+        if each["ours"] != each["theirs"]
+    ]
+    value = {"accounts": len(found), "differences": differing}
+    said = f"all {len(found):,} accounts agree"
+    output.table(value, differing, DIFFERENCE, said)
+    if differing:
+        output.talk(f"pgsaas: {len(differing):,} of {len(found):,} accounts differ", "bold red")
+    return 5 if differing else 0

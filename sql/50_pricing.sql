@@ -1,0 +1,485 @@
+-- Pricing: what an action costs.
+--
+-- A credit event has versions of its prices; a version is the list of prices that begin at one
+-- moment and holds until the next version. What is in force is never changed, so a late event finds
+-- the price of its day. Within a version the price that names the most of a record's dimensions
+-- wins; a version in which two could win is refused when it is set, unless a third names all that
+-- both name.
+--
+-- A cost is exact until its end, where it is rounded up to 6 places, once per record: splitting use
+-- into more records never makes it cheaper by rounding (tiers and packages that are rounded down
+-- may, by what they are; tiers that count per period do not).
+--
+-- Everything here but set_credit_event only reads. Lock rule: set_credit_event locks the event's
+-- row, nothing else.
+
+create or replace function pgsaas.check_price_figure(p_price jsonb, p_name text, p_default numeric)
+returns numeric
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_figure numeric;
+begin
+    if not p_price ? p_name then
+        return p_default;
+    end if;
+    if jsonb_typeof(p_price -> p_name) = 'number' then
+        v_figure := (p_price ->> p_name)::numeric;
+    end if;
+    if v_figure is null or v_figure < 0 or v_figure > 1000000000000
+       or v_figure <> round(v_figure, 12) then
+        raise exception '"%" of a price must be a number from 0 to 10^12 with at most 12 decimals, '
+            'not %', p_name, p_price -> p_name using errcode = '22023';
+    end if;
+    return trim_scale(v_figure);
+end $$;
+comment on function pgsaas.check_price_figure(jsonb, text, numeric) is
+    'A figure of a price that is to be, or its default. Raises 22023 for what can be none.';
+
+create or replace function pgsaas.check_tiers(p_tiers jsonb) returns jsonb
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_tier jsonb;
+    v_from numeric := 0;
+    v_n integer := 0;
+    v_is_last boolean := false;
+    v_checked jsonb := '[]'::jsonb;
+begin
+    if jsonb_typeof(p_tiers) is distinct from 'array' or p_tiers = '[]' then
+        raise exception 'tiers are a list such as [{"up_to": 1000, "unit": 1}, {"unit": 0.5}]'
+            using errcode = '22023';
+    end if;
+    for v_tier in select x from jsonb_array_elements(p_tiers) x loop
+        v_n := v_n + 1;
+        if jsonb_typeof(v_tier) <> 'object' or v_tier - 'up_to' - 'unit' - 'flat' <> '{}' then
+            raise exception 'tier % is no object of up_to, unit and flat: %', v_n, v_tier
+                using errcode = '22023';
+        elsif v_is_last then
+            raise exception 'tier % comes after one without an end: they overlap', v_n
+                using errcode = '22023';
+        end if;
+        v_is_last := coalesce(v_tier -> 'up_to', 'null') = 'null';
+        if not v_is_last then
+            if pgsaas.check_price_figure(v_tier, 'up_to', null) <= v_from then
+                raise exception 'tier % ends at %, where the one before it ends at %: they overlap',
+                    v_n, v_tier ->> 'up_to', trim_scale(v_from) using errcode = '22023';
+            end if;
+            v_from := (v_tier ->> 'up_to')::numeric;
+        end if;
+        v_checked := v_checked || jsonb_build_object('up_to', v_tier -> 'up_to',
+            'unit', pgsaas.check_price_figure(v_tier, 'unit', 0),
+            'flat', pgsaas.check_price_figure(v_tier, 'flat', 0));
+    end loop;
+    if not v_is_last then
+        raise exception 'nothing has a price above %: the last tier has no up_to',
+            trim_scale(v_from) using errcode = '22023';
+    end if;
+    return v_checked;
+end $$;
+comment on function pgsaas.check_tiers(jsonb) is
+    'Tiers as they are stored. Raises 22023 for gaps, overlaps and figures that can be none.';
+
+-- A price is an object: {"model": "unit", "unit": 0.002, "dimensions": {"kind": "completion"}, …}.
+create or replace function pgsaas.check_price(
+    p_event text, p_price jsonb, p_dimensions text[], out price pgsaas.credit_prices)
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_odd text;
+begin
+    if jsonb_typeof(p_price) is distinct from 'object' then
+        raise exception 'a price is an object such as {"model": "unit", "unit": 0.002}, not %',
+            p_price using errcode = '22023';
+    end if;
+    select k into v_odd from jsonb_object_keys(p_price) k
+     where k not in ('model', 'unit', 'base', 'minimum', 'size', 'round', 'tiers', 'per',
+                     'dimensions')
+     order by k limit 1;
+    if v_odd is not null then
+        raise exception 'a price has no "%"', v_odd using errcode = '22023',
+            hint = 'It has model, unit, base, minimum, size, round, tiers, per and dimensions.';
+    end if;
+    price.event_name := p_event;
+    price.price_model := coalesce(p_price ->> 'model', 'flat');
+    if price.price_model not in ('flat', 'unit', 'package', 'graduated', 'volume') then
+        raise exception 'no price model "%"', price.price_model using errcode = '22023',
+            hint = 'Models are flat, unit, package, graduated and volume.';
+    end if;
+    price.unit_price := pgsaas.check_price_figure(p_price, 'unit', 0);
+    price.base := pgsaas.check_price_figure(p_price, 'base', 0);
+    price.minimum := pgsaas.check_price_figure(p_price, 'minimum', 0);
+    price.package_size := pgsaas.check_price_figure(p_price, 'size', 1);
+    price.package_rounding := coalesce(p_price ->> 'round', 'exact');
+    price.tier_scope := coalesce(p_price ->> 'per', 'call');
+    v_odd := case
+        when p_price ? 'unit' and price.price_model not in ('unit', 'package') then 'unit'
+        when p_price ?| array['size', 'round'] and price.price_model <> 'package' then 'size'
+        when p_price ?| array['tiers', 'per'] and price.price_model not in ('graduated', 'volume')
+            then 'tiers' end;
+    if v_odd is not null then
+        raise exception 'a % price has no "%"', price.price_model, v_odd using errcode = '22023';
+    elsif not p_price ? 'unit' and price.price_model in ('unit', 'package') then
+        raise exception 'a % price needs "unit"', price.price_model using errcode = '22023';
+    elsif not p_price ? 'size' and price.price_model = 'package' or price.package_size = 0 then
+        raise exception 'a package needs a "size" above 0' using errcode = '22023';
+    elsif price.package_rounding not in ('up', 'down', 'exact') then
+        raise exception '"round" is up, down or exact, not "%"', price.package_rounding
+            using errcode = '22023';
+    elsif price.tier_scope not in ('call', 'period') then
+        raise exception '"per" is call or period, not "%"', price.tier_scope
+            using errcode = '22023';
+    end if;
+    if price.price_model in ('graduated', 'volume') then
+        price.tiers := pgsaas.check_tiers(p_price -> 'tiers');
+    end if;
+    price.dimensions := pgsaas.check_dimensions(p_event, coalesce(p_price -> 'dimensions', '{}'),
+        p_dimensions);
+    price.specificity := (select count(*) from jsonb_object_keys(price.dimensions));
+end $$;
+comment on function pgsaas.check_price(text, jsonb, text[]) is
+    'A price as it is stored, without the time it begins. Raises 22023 for what can be none.';
+
+create or replace function pgsaas.check_dimensions(
+    p_event text, p_dimensions jsonb, p_known text[])
+returns jsonb
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_odd record;
+begin
+    if p_dimensions = '{}' or p_dimensions is null then
+        return '{}'::jsonb;
+    elsif jsonb_typeof(p_dimensions) <> 'object' then
+        raise exception 'dimensions are a JSON object, not %', jsonb_typeof(p_dimensions)
+            using errcode = '22023';
+    elsif octet_length(p_dimensions::text) > 1024 then
+        raise exception 'dimensions must not exceed 1024 bytes, not %',
+            octet_length(p_dimensions::text) using errcode = '22023';
+    end if;
+    select d.key, jsonb_typeof(d.value) as type into v_odd from jsonb_each(p_dimensions) d
+     where d.key <> all (p_known) or jsonb_typeof(d.value) <> 'string'
+     order by d.key limit 1;
+    if v_odd.key <> all (p_known) then
+        raise exception '"%" has no dimension "%"', p_event, v_odd.key using errcode = '22023',
+            hint = case when p_known = '{}' then 'It has none; other facts belong in the metadata.'
+                else 'It has ' || array_to_string(p_known, ', ')
+                    || '; other facts belong in the metadata.' end;
+    elsif v_odd.key is not null then
+        raise exception 'dimension "%" must be a text, not %', v_odd.key, v_odd.type
+            using errcode = '22023';
+    end if;
+    return p_dimensions;
+end $$;
+comment on function pgsaas.check_dimensions(text, jsonb, text[]) is
+    'Dimensions of a record or a price. Raises 22023 unless each is known to the event and a text.';
+
+create or replace function pgsaas.set_credit_event(
+    p_event text, p_prices jsonb default null, p_description text default null,
+    p_category text default null, p_unit text default null, p_dimensions text[] default null,
+    p_is_active boolean default null, p_effective_at timestamptz default null,
+    p_reason text default null)
+returns table (event_name text, effective_at timestamptz, changed boolean)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_event pgsaas.credit_events;
+    v_was pgsaas.credit_events;
+    v_price jsonb;
+    v_prices pgsaas.credit_prices[] := array[]::pgsaas.credit_prices[];
+    v_clash record;
+    v_version timestamptz;
+    v_at timestamptz := coalesce(p_effective_at, pgsaas.now());
+begin
+    perform pgsaas.check_administers();
+    perform pgsaas.check_request(null, null, p_reason);
+    if p_event is null or octet_length(p_event) not between 1 and 100
+       or octet_length(p_description) > 4096
+       or octet_length(p_category) not between 1 and 100
+       or octet_length(p_unit) not between 1 and 100 then
+        raise exception 'an event, its category and its unit have names of 1 to 100 bytes, a '
+            'description at most 4096' using errcode = '22023';
+    elsif not isfinite(v_at) or p_effective_at is not null and p_prices is null then
+        raise exception 'p_effective_at is when p_prices begin' using errcode = '22023';
+    end if;
+    insert into pgsaas.credit_events (event_name, created_at) values (p_event, pgsaas.now())
+    on conflict do nothing;
+    changed := found;
+    select * into v_was from pgsaas.credit_events e where e.event_name = p_event
+        for no key update;
+    v_event := v_was;
+    v_event.description := coalesce(p_description, v_was.description);
+    v_event.category := coalesce(p_category, v_was.category);
+    v_event.unit := coalesce(p_unit, v_was.unit);
+    v_event.dimensions := coalesce(p_dimensions, v_was.dimensions);
+    v_event.is_active := coalesce(p_is_active, v_was.is_active);
+    select p.effective_at into v_version from pgsaas.credit_prices p
+     where p.event_name = p_event and p.effective_at <= v_at order by p.effective_at desc limit 1;
+    if p_prices is null and v_version is null then
+        raise exception 'event "%" is new: it needs prices', p_event using errcode = '22023';
+    end if;
+    for v_price in
+        select x from jsonb_array_elements(case jsonb_typeof(p_prices)
+            when 'array' then p_prices else jsonb_build_array(p_prices) end) x
+         where p_prices is not null
+    loop
+        v_prices := v_prices || pgsaas.check_price(p_event, v_price, v_event.dimensions);
+        v_prices[cardinality(v_prices)].effective_at := v_at;
+    end loop;
+    if p_prices is not null and v_prices = '{}' then
+        raise exception 'a version has at least one price' using errcode = '22023';
+    end if;
+    -- what both could match; a price for all that both name decides between them
+    select a.dimensions as one, b.dimensions as other into v_clash
+      from unnest(v_prices) with ordinality a join unnest(v_prices) with ordinality b
+        on a.ordinality < b.ordinality and a.specificity = b.specificity
+     where (a.dimensions || b.dimensions) @> a.dimensions
+       and not exists (select from unnest(v_prices) c
+                        where c.dimensions = a.dimensions || b.dimensions
+                          and a.dimensions <> b.dimensions)
+     limit 1;
+    if found then
+        raise exception 'two prices of "%" are equally specific: % and %', p_event, v_clash.one,
+            v_clash.other using errcode = '22023',
+            hint = 'Give the dimensions of both a price of their own.';
+    end if;
+    event_name := p_event;
+    effective_at := v_version;
+    changed := changed or v_event is distinct from v_was;
+    if v_prices <> '{}' and exists (
+        (select to_jsonb(p) - 'effective_at' from pgsaas.credit_prices p
+          where p.event_name = p_event and p.effective_at = v_version
+         except select to_jsonb(p) - 'effective_at' from unnest(v_prices) p)
+        union all
+        (select to_jsonb(p) - 'effective_at' from unnest(v_prices) p
+         except select to_jsonb(p) - 'effective_at' from pgsaas.credit_prices p
+          where p.event_name = p_event and p.effective_at = v_version)) then
+        if v_version = v_at and v_at <= pgsaas.now() then
+            raise exception 'prices of "%" that begin at % are in force: begin new ones later',
+                p_event, v_at using errcode = 'PT409';
+        end if;
+        delete from pgsaas.credit_prices p
+         where p.event_name = p_event and p.effective_at = v_at;
+        insert into pgsaas.credit_prices select p.* from unnest(v_prices) p;
+        effective_at := v_at;
+        changed := true;
+    end if;
+    update pgsaas.credit_events e
+       set description = v_event.description, category = v_event.category, unit = v_event.unit,
+           dimensions = v_event.dimensions, is_active = v_event.is_active
+     where e.event_name = p_event;
+    if changed then
+        perform pgsaas.audit('credit_event.changed', null, jsonb_build_object('event', p_event,
+            'effective_at', effective_at, 'prices', p_prices, 'is_active', v_event.is_active,
+            'reason', p_reason));
+    end if;
+    return next;
+end $$;
+comment on function pgsaas.set_credit_event(text, jsonb, text, text, text, text[], boolean,
+    timestamptz, text) is
+    'Makes a credit event or changes it; null leaves a thing as it is. p_prices is one price or a '
+    'list of them and begins at p_effective_at (null: now) as a new version: {"model": flat, unit, '
+    'package, graduated or volume, "base", "unit", "minimum", "size" and "round" (up, down, exact) '
+    'of a package, "tiers" [{"up_to", "unit", "flat"}, …] counted "per" call or period, '
+    '"dimensions" {name: value}}. Prices that are in force already make no new version. 22023 for '
+    'what can be no price; PT409 for prices in the place of others that are in force. Audited.';
+
+create or replace function pgsaas.price_for(
+    p_event text, p_dimensions jsonb, p_at timestamptz)
+returns setof pgsaas.credit_prices
+language sql stable rows 1
+as $$
+    select p.* from pgsaas.credit_prices p
+     where p.event_name = p_event and p_dimensions @> p.dimensions
+       and p.effective_at = (
+           select v.effective_at from pgsaas.credit_prices v
+            where v.event_name = p_event and v.effective_at <= p_at
+            order by v.effective_at desc limit 1)
+     order by p.specificity desc
+     limit 1
+$$;
+comment on function pgsaas.price_for(text, jsonb, timestamptz) is
+    'The price of an event with these dimensions at a time; no row if there was none.';
+
+-- Division is put off to the end and done in whole numbers: a quotient is exact, or rounded up.
+create or replace function pgsaas.usage_cost(
+    p_price pgsaas.credit_prices, p_quantity numeric, p_before numeric default 0)
+returns numeric
+language plpgsql immutable parallel safe
+as $$
+declare
+    v_top numeric := 0;
+    v_size numeric := 1;
+    v_from numeric := 0;
+    v_to numeric;
+    v_tier record;
+begin
+    if p_price.price_model = 'unit' then
+        v_top := p_quantity * p_price.unit_price;
+    elsif p_price.price_model = 'package' and p_price.package_rounding = 'exact' then
+        v_size := p_price.package_size;
+        v_top := p_quantity * p_price.unit_price;
+    elsif p_price.price_model = 'package' then
+        v_top := p_price.unit_price * (div(p_quantity, p_price.package_size)
+            + (p_price.package_rounding = 'up'
+               and mod(p_quantity, p_price.package_size) > 0)::integer);
+    elsif p_price.tiers is not null then
+        for v_tier in
+            select * from jsonb_to_recordset(p_price.tiers) as t (up_to numeric, unit numeric,
+                flat numeric)
+        loop
+            v_to := least(v_tier.up_to, p_before + p_quantity);
+            if p_price.price_model = 'volume' and v_to = p_before + p_quantity then
+                v_top := p_quantity * v_tier.unit + v_tier.flat;
+            elsif p_price.price_model = 'graduated' and v_to > greatest(v_from, p_before) then
+                v_top := v_top + (v_to - greatest(v_from, p_before)) * v_tier.unit
+                    + case when p_before <= v_from then v_tier.flat else 0 end;
+            end if;
+            v_from := v_tier.up_to;
+            exit when v_to = p_before + p_quantity;
+        end loop;
+    end if;
+    v_top := (v_top + p_price.base * v_size) * 1000000;
+    return trim_scale(greatest(p_price.minimum,
+        (div(v_top, v_size) + (mod(v_top, v_size) > 0)::integer) * 0.000001));
+end $$;
+comment on function pgsaas.usage_cost(pgsaas.credit_prices, numeric, numeric) is
+    'What a quantity costs, rounded up to 6 places; p_before is what the tiers have counted '
+    'already.';
+
+create or replace function pgsaas.price_usage(
+    p_event text, p_quantity numeric default 1, p_dimensions jsonb default '{}',
+    p_occurred_at timestamptz default null)
+returns table (success boolean, cost numeric, error_code text, error_message text, price jsonb)
+language plpgsql stable security definer set search_path = '' rows 1
+as $$
+declare
+    v_event pgsaas.credit_events;
+    v_price pgsaas.credit_prices;
+begin
+    p_quantity := pgsaas.check_amount(p_quantity, 'quantity');
+    select * into v_event from pgsaas.credit_events e where e.event_name = p_event;
+    success := false;
+    if not found then
+        error_code := 'EVENT_NOT_FOUND';
+        error_message := format('no credit event "%s"', p_event);
+    elsif not v_event.is_active then
+        error_code := 'EVENT_INACTIVE';
+        error_message := format('credit event "%s" is not active', p_event);
+    else
+        p_dimensions := pgsaas.check_dimensions(p_event, p_dimensions, v_event.dimensions);
+        select * into v_price
+          from pgsaas.price_for(p_event, p_dimensions, coalesce(p_occurred_at, pgsaas.now()));
+        if v_price.event_name is null then
+            error_code := 'EVENT_NOT_FOUND';
+            error_message := format('credit event "%s" has no price%s%s', p_event,
+                ' at ' || to_char(p_occurred_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'),
+                ' for ' || nullif(p_dimensions, '{}')::text);
+        else
+            success := true;
+            cost := pgsaas.usage_cost(v_price, p_quantity);
+            price := to_jsonb(v_price);
+        end if;
+    end if;
+    return next;
+end $$;
+comment on function pgsaas.price_usage(text, numeric, jsonb, timestamptz) is
+    'What this use would cost, and the price that says so. Tiers that count per period are counted '
+    'from nothing. EVENT_NOT_FOUND (also where there was no price then), EVENT_INACTIVE. 22023 for '
+    'a quantity that is no amount and for dimensions that the event does not have.';
+
+create or replace function pgsaas.price_item(
+    p_event text, p_quantity numeric, p_dimensions jsonb, p_occurred_at timestamptz)
+returns table (success boolean, cost numeric, error_code text, error_message text)
+language plpgsql stable rows 1
+as $$
+begin
+    return query select p.success, p.cost, p.error_code, p.error_message
+      from pgsaas.price_usage(p_event, p_quantity, p_dimensions, p_occurred_at) p;
+exception when invalid_parameter_value then
+    return query select false, null::numeric, 'INVALID_ARGUMENT', sqlerrm;
+end $$;
+comment on function pgsaas.price_item(text, numeric, jsonb, timestamptz) is
+    'price_usage for an item of a batch: what it would raise is the item''s answer.';
+
+create or replace function pgsaas.price_usage_batch(
+    p_events text[], p_quantities numeric[] default null, p_dimensions jsonb[] default null,
+    p_occurred_at timestamptz[] default null)
+returns table (item integer, success boolean, cost numeric, error_code text, error_message text)
+language plpgsql stable
+as $$
+declare
+    v_n constant integer := cardinality(p_events);
+begin
+    if v_n is null or v_n > 10000 or cardinality(p_quantities) <> v_n
+       or cardinality(p_dimensions) <> v_n or cardinality(p_occurred_at) <> v_n then
+        raise exception 'a batch is at most 10000 items, in arrays of one length'
+            using errcode = '22023';
+    end if;
+    return query
+        select i.place::integer, p.*
+          from unnest(p_events, p_quantities, p_dimensions, p_occurred_at) with ordinality
+               i (event, quantity, dimensions, occurred_at, place)
+         cross join lateral pgsaas.price_item(i.event,
+             case when p_quantities is null then 1 else i.quantity end, i.dimensions,
+             i.occurred_at) p
+         order by i.place;
+end $$;
+comment on function pgsaas.price_usage_batch(text[], numeric[], jsonb[], timestamptz[]) is
+    'price_usage for up to 10,000 items, given as arrays of one length (an array may be null as a '
+    'whole; quantities then are 1); answers in item order. What price_usage would raise is the '
+    'item''s own INVALID_ARGUMENT. 22023 for more items or unequal arrays.';
+
+create or replace function pgsaas.query_cost(
+    p_tools text[], out cost numeric, out error_code text, out error_message text)
+language sql stable security definer set search_path = ''
+as $$
+    select case when min(u.error_code) is null then sum(u.cost) end, min(u.error_code),
+           min(u.error_message)
+      from (select p.cost, p.error_code, p.error_message from pgsaas.price_usage('query') p
+            union all
+            select p.cost, p.error_code, p.error_message
+              from unnest(p_tools) t (tool)
+             cross join lateral pgsaas.price_usage('query_tool', 1,
+                 jsonb_build_object('tool', t.tool)) p) u
+$$;
+comment on function pgsaas.query_cost(text[]) is
+    'The price of the event "query" and, for each tool, that of "query_tool" with the dimension '
+    'tool; or why there is none.';
+
+create or replace function pgsaas.calculate_query_cost(p_tools text[] default '{}') returns numeric
+language plpgsql stable
+as $$
+declare
+    v_query record;
+begin
+    select * into v_query from pgsaas.query_cost(p_tools);
+    if v_query.error_code is not null then
+        raise exception '%', v_query.error_message using errcode = 'PT404';
+    end if;
+    return v_query.cost;
+end $$;
+comment on function pgsaas.calculate_query_cost(text[]) is
+    'What a query costs that uses these tools, each entry counted: the price of the event "query" '
+    'and, for each, that of "query_tool" with the dimension tool. PT404 where these have no price.';
+
+create or replace function pgsaas.get_credit_cost(p_action text) returns numeric
+language plpgsql stable security definer set search_path = ''
+as $$
+declare
+    v_found record;
+begin
+    select p.* into v_found
+      from unnest(array[p_action, split_part(p_action, '.', 1)]) with ordinality n (name, place)
+     cross join lateral pgsaas.price_usage(n.name) p
+     where p.error_code is distinct from 'EVENT_NOT_FOUND'
+     order by n.place limit 1;
+    if not coalesce(v_found.success, false) then
+        perform pgsaas.raise_not_found('action');
+    end if;
+    return v_found.cost;
+end $$;
+comment on function pgsaas.get_credit_cost(text) is
+    'What an action such as music-studio.generate costs once: the price of the event of that name, '
+    'else of the one before the first dot. PT404 if there is none, or it is not active.';

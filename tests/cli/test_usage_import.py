@@ -1,0 +1,202 @@
+"""pgsaas usage import: every line is recorded once, or said to be wrong by its number."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pgsaas.intake.lines import LONGEST
+from tests.cli.conftest import Shell
+from tests.conftest import Conn, Database
+
+HEADING = "account,event,quantity,id\n"
+
+
+@pytest.fixture
+def priced(shell: Shell, ada: str) -> Shell:
+    shell.ok("events", "set", "call", "--price", '{"model": "unit", "unit": 2}')
+    shell.ok("accounts", "create", "--external-id", "bo")
+    shell.ok("credits", "add", "bo", "10")
+    return shell
+
+
+def recorded(conn: Conn) -> list[tuple[object, ...]]:
+    return conn.execute(
+        "select x.external_id, u.event_name, u.quantity, u.cost from pgsaas.usage_records u"
+        " join pgsaas.account_external_ids x using (account_id) order by 1, u.usage_id"
+    ).fetchall()
+
+
+def balanced(conn: Conn) -> None:
+    assert conn.execute("select * from pgsaas.verify_ledger()").fetchall() == []
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "crlf.csv", "bom.csv", "jsonl", "jsonl.gz"])
+def test_a_file_is_recorded_once_whatever_its_form(
+    priced: Shell, conn: Conn, tmp_path: Path, form: str
+) -> None:
+    rows = [("ada", "call", 3), ("bo", "call", 1), ("ada", "call", 2)]
+    if "csv" in form:
+        end = "\r\n" if "crlf" in form else "\n"
+        text = end.join(["account,event,quantity", *(f"{a},{e},{q}" for a, e, q in rows), ""])
+    else:
+        names = ("account", "event", "quantity")
+        text = "\n\n".join(json.dumps(dict(zip(names, row, strict=True))) for row in rows)
+    data = (b"\xef\xbb\xbf" if "bom" in form else b"") + text.encode()
+    file = tmp_path / f"use.{form}"
+    file.write_bytes(gzip.compress(data) if form.endswith("gz") else data)
+    done = priced.json("usage", "import", str(file))
+    assert (done["recorded"], done["replayed"], done["credits"]) == (3, 0, 12)
+    assert [row[:3] for row in recorded(conn)] == [rows[0], rows[2], rows[1]]
+    again = priced.json("usage", "import", str(file))
+    assert (again["recorded"], again["replayed"]) == (0, 3)
+    assert len(recorded(conn)) == 3
+    balanced(conn)
+
+
+WRONG = {
+    "few cells": ("ada,call\n", "4 columns are needed, this line has 2"),
+    "many cells": ("ada,call,1,x,y\n", "4 columns are needed, this line has 5"),
+    "no number": ("ada,call,one,x\n", "quantity is no number: 'one'"),
+    "zero": ("ada,call,0,x\n", "quantity must be above 0"),
+    "NaN": ("ada,call,NaN,x\n", "quantity must be above 0"),
+    "too much": ("ada,call,1e30,x\n", "quantity must be above 0"),
+    "no account": (",call,1,x\n", "account is empty"),
+    "unknown account": ("cy,call,1,x\n", 'no account "cy"'),
+    "unknown event": ("ada,dance,1,x\n", 'no credit event "dance" (EVENT_NOT_FOUND)'),
+    "poor account": ("bo,call,100,x\n", "not enough credits"),
+    "open quote": ('ada,"call,1,x\n', "unexpected end of data"),
+    "code 0": ("ada,ca\0ll,1,x\n", "event has a character of code 0"),
+    "no UTF-8": ("ada,ca\udcffll,1,x\n", "no text in UTF-8 (byte 7)"),
+    "long line": (f"ada,{'x' * LONGEST},1,x\n", f"longer than {LONGEST:,} bytes"),
+    "long key": (f"ada,call,1,{'k' * 256}\n", "idempotency key must have 1 to 255 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_bad_line_is_named_and_stops_or_is_skipped(
+    priced: Shell, conn: Conn, tmp_path: Path, name: str
+) -> None:
+    line, said = WRONG[name]
+    file = tmp_path / "use.csv"
+    text = f"{HEADING}ada,call,1,a\n{line}ada,call,2,b\n"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    stopped = priced("usage", "import", str(file), "--key", "id")
+    assert stopped.code == 1
+    assert stopped.err.startswith(f"pgsaas: {file}, line 3: ")
+    assert said in stopped.err
+    assert stopped.err.count("\n") == 1
+    skipped = priced("usage", "import", str(file), "--key", "id", "--skip")
+    assert skipped.code == 1
+    assert f"{file}, line 3: " in skipped.err
+    assert skipped.err.endswith("pgsaas: 1 line was skipped\n")
+    assert [row[2] for row in recorded(conn)] == [1, 2]
+    balanced(conn)
+
+
+def test_a_quoted_cell_may_go_on_in_the_next_line(
+    priced: Shell, conn: Conn, tmp_path: Path
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text('account,event,quantity,note\nada,call,1,"one\ntwo"\nada,call,2,"a ""b"""\n')
+    assert priced.json("usage", "import", str(file))["recorded"] == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (gzip.compress(HEADING.encode() + b"ada,call,1,a\n" * 9)[:-9], "the gzip file is cut off"),
+        (b"account,account\n", "line 1: columns need names that differ"),
+        (b"\x1f\x8bnonsense", "Unknown compression method"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    priced: Shell, tmp_path: Path, data: bytes, said: str
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_bytes(data)
+    refused = priced("usage", "import", str(file))
+    assert refused.code == 1
+    assert said in refused.err
+    assert str(file) in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_or_has_no_format(priced: Shell, tmp_path: Path) -> None:
+    gone = priced("usage", "import", str(tmp_path / "no.csv"))
+    assert (gone.code, gone.err.count("\n")) == (1, 1)
+    assert "no.csv cannot be read: No such file" in gone.err
+    (tmp_path / "use.txt").write_text(HEADING)
+    assert "say --format" in priced("usage", "import", str(tmp_path / "use.txt")).err
+
+
+def test_cloudevents_are_told_apart_by_source_and_id(
+    priced: Shell, conn: Conn, tmp_path: Path
+) -> None:
+    file = tmp_path / "use.jsonl"
+    at = conn.execute("select pgsaas.now()").fetchone()
+    assert at
+    event = {"specversion": "1.0", "type": "call", "subject": "ada", "time": at[0].isoformat()}
+    each = [("/a", "1", 1), ("/a", "2", 2), ("/b", "1", 4), ("/a", "1", 1)]
+    lines = [
+        {**event, "source": source, "id": id_, "data": {"quantity": quantity}}
+        for source, id_, quantity in each
+    ]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    done = priced.json("usage", "import", str(file), "--cloudevents")
+    assert (done["recorded"], done["replayed"], done["credits"]) == (3, 1, 16)
+    assert [row[2] for row in recorded(conn)] == [1, 2, 4]
+
+
+def test_a_key_that_was_used_for_other_use_is_named(priced: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text(f"{HEADING}ada,call,1,a\nada,call,2,a\n")
+    refused = priced("usage", "import", str(file), "--key", "id")
+    assert 'line 3: idempotency key "a" was used for another request' in refused.err
+
+
+def test_a_dry_run_prices_and_records_nothing(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("in,out\n1000,0\n500,20\n")
+    options = ["--count", "in=call", "--count", "out=call", "--spread", "3"]
+    done = priced.json("usage", "import", str(file), *options, "--dry-run")
+    assert (done["recorded"], done["credits"]) == (3, 3040)
+    assert recorded(conn) == []
+    assert priced.json("usage", "import", str(file), *options)["credits"] == 3040
+    assert [row[2] for row in recorded(conn)] == [500, 20, 1000]
+
+
+def test_an_import_that_is_killed_is_finished_by_the_next(
+    priced: Shell, db: Database, conn: Conn, tmp_path: Path
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("in\n" + "".join(f"{1 + n % 7}\n" for n in range(20_000)))
+    command = [sys.executable, "-m", "pgsaas", "usage", "import", str(file)]
+    command += ["--count", "in=call", "--spread", "7"]
+    environment = {**os.environ, "PGSAAS_DATABASE_URL": db.dsn}
+    count = "select count(*) from pgsaas.usage_records"
+    for _ in range(3):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        was = conn.execute(count).fetchone()
+        while conn.execute(count).fetchone() == was and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    stopped = conn.execute(count).fetchone()
+    assert stopped
+    assert 0 < stopped[0] < 20_000
+    done = priced.json("usage", "import", str(file), "--count", "in=call", "--spread", "7")
+    assert done["recorded"] + done["replayed"] == 20_000
+    assert done["credits"] == 2 * sum(1 + n % 7 for n in range(20_000))
+    assert conn.execute(count).fetchone() == (20_000,)
+    total = conn.execute("select -sum(amount) from pgsaas.credit_transactions where amount < 0")
+    assert total.fetchone() == (done["credits"],)
+    balanced(conn)

@@ -505,6 +505,7 @@ returns table (item integer, success boolean, new_balance numeric, available num
     error_code text, error_message text, seq bigint, replayed boolean, cost numeric,
     usage_id bigint)
 language plpgsql volatile security definer set search_path = ''
+    set plan_cache_mode = 'force_generic_plan' set enable_seqscan = off
 as $$
 #variable_conflict use_column
 declare

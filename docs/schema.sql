@@ -30,7 +30,8 @@ CREATE TABLE pgsaas.account_balances (
     not_spent numeric DEFAULT 0 NOT NULL,
     burn_order text DEFAULT 'purchased_first'::text NOT NULL,
     head_source text,
-    other_free jsonb DEFAULT '{}'::jsonb NOT NULL
+    other_free jsonb DEFAULT '{}'::jsonb NOT NULL,
+    usage_count bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -92,6 +93,22 @@ CREATE TABLE pgsaas.credit_transactions (
     metadata jsonb
 );
 
+CREATE TABLE pgsaas.usage_records (
+    account_id uuid NOT NULL,
+    usage_id bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    priced_at timestamp with time zone,
+    seq bigint,
+    event_name text NOT NULL,
+    quantity numeric NOT NULL,
+    cost numeric NOT NULL,
+    dimensions jsonb,
+    idempotency_key text,
+    request_hash bytea,
+    metadata jsonb
+);
+
 CREATE TABLE pgsaas.credit_prices (
     event_name text NOT NULL,
     effective_at timestamp with time zone NOT NULL,
@@ -113,21 +130,14 @@ CREATE TABLE pgsaas.credit_prices (
     CONSTRAINT credit_prices_tiers_check CHECK (((tiers IS NOT NULL) = (price_model = ANY (ARRAY['graduated'::text, 'volume'::text]))))
 );
 
-CREATE TABLE pgsaas.usage_records (
+CREATE TABLE pgsaas.usage_periods (
     account_id uuid NOT NULL,
-    usage_id bigint NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    occurred_at timestamp with time zone NOT NULL,
-    priced_at timestamp with time zone,
-    seq bigint,
+    period_start timestamp with time zone NOT NULL,
     event_name text NOT NULL,
-    quantity numeric NOT NULL,
-    cost numeric NOT NULL,
-    dimensions jsonb,
-    idempotency_key text,
-    request_hash bytea,
-    metadata jsonb
-);
+    dimensions jsonb NOT NULL,
+    quantity numeric NOT NULL
+)
+WITH (fillfactor='80');
 
 CREATE TABLE pgsaas.account_external_ids (
     realm text NOT NULL,
@@ -341,15 +351,6 @@ CREATE TABLE pgsaas.test_clock (
     at timestamp with time zone NOT NULL,
     CONSTRAINT test_clock_is_only_check CHECK (is_only)
 );
-
-CREATE TABLE pgsaas.usage_periods (
-    account_id uuid NOT NULL,
-    period_start timestamp with time zone NOT NULL,
-    event_name text NOT NULL,
-    dimensions jsonb NOT NULL,
-    quantity numeric NOT NULL
-)
-WITH (fillfactor='80');
 
 CREATE TABLE pgsaas.usage_rollups (
     account_id uuid NOT NULL,

@@ -1,5 +1,6 @@
 -- Usage: what actions cost, in versions, and what was used.
--- Longest lock: access exclusive on settings (one row) while a column with a default is added.
+-- Longest lock: access exclusive on settings and account_balances while a column with a constant default is added to
+-- each: no row is written.
 -- depends: 0003-credits
 
 set local role pgsaas_owner;
@@ -7,6 +8,10 @@ set local role pgsaas_owner;
 alter table pgsaas.settings add column if not exists shadow boolean not null default false;
 comment on column pgsaas.settings.shadow is
     'Whether pgsaas runs beside another system: no charge is refused for lack of credits.';
+
+alter table pgsaas.account_balances add column if not exists usage_count bigint not null default 0;
+comment on column pgsaas.account_balances.usage_count is
+    'Number of the account''s last usage record.';
 
 create table if not exists pgsaas.credit_events (
     event_name text not null,

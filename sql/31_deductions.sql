@@ -1,5 +1,4 @@
--- Deductions: the hot path, one by one and many at once. With 30_ledger the only room that writes
--- balances and transactions.
+-- Deductions: the hot path, one by one and many at once.
 --
 -- The fast half of deduct_credits is one HOT update and one insert: it serves while the amount
 -- leaves something in the cached head and nothing is due, which one comparison with next_change_at

@@ -296,11 +296,13 @@ begin
                 when u.seq > b.archived_seq then t.amount is distinct from -u.cost
                 else u.seq is null end
     union all
-    select u.account_id, 'records are numbered without gaps, each with a row of its own',
-           format('%s records, the last %s', count(*), max(u.usage_id))
-      from pgsaas.usage_records u join b using (account_id)
-     group by 1
-    having count(*) <> max(u.usage_id) or count(u.seq) <> count(distinct u.seq)
+    select b.account_id, 'records are numbered without gaps, each with a row of its own',
+           format('%s records, the last %s, %s expected', count(u.usage_id), max(u.usage_id),
+               b.usage_count)
+      from b left join pgsaas.usage_records u using (account_id)
+     group by b.account_id, b.usage_count
+    having count(u.usage_id) <> b.usage_count or coalesce(max(u.usage_id), 0) <> b.usage_count
+        or count(u.seq) <> count(distinct u.seq)
     union all
     select b.account_id, 'daily statistics are the sum of their records',
            format('%s, %s: %s of %s records cost %s of %s', coalesce(s.day, r.day),

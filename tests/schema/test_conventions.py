@@ -183,7 +183,7 @@ def test_a_file_calls_functions_of_its_own_or_lower_files_only() -> None:
             assert home[name] <= path.name, f"{path.name} calls {name} of {home[name]}"
 
 
-def test_only_the_ledgers_rooms_write_balances_and_transactions() -> None:
+def test_only_the_rooms_that_charge_write_balances_and_transactions() -> None:
     writes = re.compile(
         r"(?:insert into|update|delete from)"
         r" pgsaas\.(account_balances|credit_transactions|credit_debts)\b"
@@ -193,7 +193,7 @@ def test_only_the_ledgers_rooms_write_balances_and_transactions() -> None:
         for path in SQL.glob("*.sql")
         if writes.search(re.sub(r"--.*", "", path.read_text()))
     }
-    assert writers == {"30_ledger.sql", "31_deductions.sql"}
+    assert writers == {"30_ledger.sql", "31_deductions.sql", "50_usage.sql", "51_usage_batch.sql"}
 
 
 @pytest.mark.parametrize("path", sorted(SQL.glob("*.sql")), ids=lambda path: path.name)

@@ -117,6 +117,7 @@ def test_a_quoted_cell_may_go_on_in_the_next_line(
         (b"account,account\n", "line 1: columns need names that differ"),
         (b"\x1f\x8bnonsense", "Unknown compression method"),
     ],
+    ids=["cut off", "two names", "no gzip"],  # compressed bytes hold the time
 )
 def test_a_file_that_cannot_be_read_is_named(
     priced: Shell, tmp_path: Path, data: bytes, said: str

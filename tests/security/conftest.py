@@ -181,6 +181,10 @@ def seed(conn: Conn) -> dict[str, UUID]:
             [account_id],
         )
         conn.execute(
+            "update pgsaas.account_balances set usage_count = 1 where account_id = %s",
+            [account_id],
+        )
+        conn.execute(
             "insert into pgsaas.usage_periods (account_id, period_start, event_name, dimensions,"
             " quantity) values (%s, now(), 'call', '{}', 1)",
             [account_id],

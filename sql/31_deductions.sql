@@ -250,7 +250,7 @@ comment on function pgsaas.deduct_credits(uuid, numeric, uuid, text, text, text,
 -- What the update does not need is not folded but fetched from the arrays, in constant time: in a
 -- generic plan plpgsql passes an array taken apart, a custom plan would search a constant from its
 -- start for each item. A session keeps that plan, so it must not depend on how small the tables
--- were, or how empty an index, when it was made.
+-- were, or how empty an index, when it was made: `limit 1` lets nobody begin with all balances.
 create or replace function pgsaas.deduct_fitting(
     p_account_ids uuid[], p_amounts numeric[], p_job_ids uuid[], p_agent_ids text[],
     p_descriptions text[], p_idempotency_keys text[], p_metadata jsonb[], p_denied uuid[],
@@ -300,7 +300,10 @@ begin
            set balance = b.balance - f.amount, head_left = b.head_left - f.amount,
                seq = b.seq + f.n, last_at = greatest(b.last_at, pgsaas.now())
           from folded f
-         where b.account_id = f.account_id and b.head_left - f.amount > b.head_floor
+         cross join lateral (
+               select x.ctid from pgsaas.account_balances x where x.account_id = f.account_id
+                limit 1) t
+         where b.ctid = t.ctid and b.head_left - f.amount > b.head_floor
            and b.next_change_at > greatest(b.last_at, pgsaas.now())
            and (b.archived_seq = 0 or f.n_keys = 0)
         returning b.account_id, b.seq - f.n as seq, b.balance + f.amount as balance, b.last_at,

@@ -52,7 +52,10 @@ begin
                seq = b.seq + f.n, usage_count = b.usage_count + f.n,
                last_at = greatest(b.last_at, pgsaas.now())
           from folded f
-         where b.account_id = f.account_id and b.head_left - f.amount > b.head_floor
+         cross join lateral (
+               select x.ctid from pgsaas.account_balances x where x.account_id = f.account_id
+                limit 1) t
+         where b.ctid = t.ctid and b.head_left - f.amount > b.head_floor
            and b.next_change_at > greatest(b.last_at, pgsaas.now())
         returning b.account_id, b.seq - f.n as seq, b.usage_count - f.n as usage_count,
             b.balance + f.amount as balance, b.last_at, b.head_grant_id,

@@ -6,7 +6,7 @@ The caller owns the transaction: nothing here commits or rolls back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import psycopg
@@ -77,6 +77,7 @@ def read(
     /,
     where: Conditions | None = None,
     *,
+    columns: Sequence[str] = (),
     after: Conditions | None = None,
     before: Conditions | None = None,
     order_by: str | None = None,
@@ -86,10 +87,11 @@ def read(
     """Rows of a table or view of the read API, as far as this session may see them.
 
     `where` holds columns and the value each must have; a list stands for any of its values.
-    `after` holds columns that must be greater, `before` less. Errors as in call().
+    `columns` are read (default: all), `after` holds columns that must be greater, `before` less. Errors as in call().
     """
     condition, values = _condition(where, after, before)
-    statement = f"select * from pgsaas.{relation}{condition}"  # noqa: S608
+    _check_names(*columns)
+    statement = f"select {', '.join(columns) or '*'} from pgsaas.{relation}{condition}"  # noqa: S608
     if order_by is not None:
         _check_names(order_by)
         statement += f" order by {order_by}{' desc' if newest_first else ''}"

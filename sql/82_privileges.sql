@@ -99,6 +99,12 @@ begin
       from pg_catalog.pg_attribute a cross join (values ('app'), ('admin')) r (role)
      where a.attrelid = 'pgsaas.installation'::regclass and a.attnum > 0 and not a.attisdropped
          and a.attname <> 'salt'
+    union all    -- what foreign keys of the host's own tables name
+    select 'column', a.attrelid, a.attnum, 'pgsaas_app'::regrole, 'REFERENCES'
+      from pg_catalog.pg_attribute a
+     where (a.attrelid, a.attname) in (('pgsaas.accounts'::regclass, 'account_id'),
+               ('pgsaas.usage_records'::regclass, 'account_id'),
+               ('pgsaas.usage_records'::regclass, 'usage_id'))
     union all
     select 'schema', 'pgsaas'::regnamespace, 0, ('pgsaas_' || r.role)::regrole, 'USAGE'
       from (values ('app'), ('user'), ('admin'), ('webhook'), ('runner')) r (role);

@@ -21,12 +21,12 @@ from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
 from pgsaas.cli.staff import admins, audit
-from pgsaas.cli.table import as_json
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
 from pgsaas.cli.usage import usage
 from pgsaas.cli.verify import verify
 from pgsaas.errors import PgsaasError, one_line
+from pgsaas.exact import as_json
 
 COMMANDS: list[click.Command] = [
     demo,

@@ -14,8 +14,8 @@ from pgsaas.cli.arguments import given
 from pgsaas.cli.members import members
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.session import find_account, open_ledger
-from pgsaas.cli.table import as_json
 from pgsaas.cli.terms import set_terms
+from pgsaas.exact import as_json
 from pgsaas.install.session import Session
 
 LISTED = ("account_id", "external_id", "called", "state", "available")

@@ -18,7 +18,7 @@ from pgsaas.demo.trace import Trace
 def replay_file(
     output: Output, address: str, trace: Trace, expected: list[Decimal], connections: int
 ) -> bool:
-    """Charge a trace twice, the second time with the same keys; whether all is equal.
+    """Record a trace twice, the second time with the same keys; whether all is equal.
 
     `expected` is what each account must have been charged then.
     """

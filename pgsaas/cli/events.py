@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,11 +12,12 @@ import click
 
 from pgsaas.call import call, read
 from pgsaas.catalog import PRESETS, preset
+from pgsaas.catalog.loading import set_events
 from pgsaas.cli import arguments
 from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.session import ADMIN, open_ledger
-from pgsaas.cli.table import as_json, plain
+from pgsaas.cli.table import plain
 from pgsaas.errors import EventNotFound
 from pgsaas.install.session import Session
 
@@ -227,13 +227,7 @@ def cost(
 @pass_output
 def load_preset(output: Output, /, name: str, **options: Any) -> None:
     """Set the events of a price list that comes with pgsaas, all or none."""
-    changed = []
-    with open_ledger(output, ADMIN) as conn, conn.transaction():
-        for event in preset(name):
-            asked = asdict(event)
-            asked["prices"] = as_json(event.prices)
-            asked["event"] = asked.pop("name")
-            done = call(conn, "set_credit_event", **given(**asked, **options))[0]
-            changed += [event.name] if done["changed"] else []
+    with open_ledger(output, ADMIN) as conn:
+        changed = set_events(conn, preset(name), **options)
     said = ", ".join(changed) if changed else "nothing"
     output.data({"preset": name, "changed": changed}, f"{name}: changed {said}")

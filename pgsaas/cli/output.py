@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from pgsaas.cli.table import as_json, plain, print_table
+from pgsaas.cli.table import plain, print_table
+from pgsaas.exact import as_json
 from pgsaas.settings import Settings, read_settings
 
 #: How an error looks on a terminal.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+
+from pgsaas.exact import digits
 
 
 def plain(value: Any) -> str:
@@ -17,8 +18,7 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Decimal):
-        text = format(value, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
+        return digits(value)
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
     if isinstance(value, Mapping):
@@ -26,19 +26,6 @@ def plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(plain(part) for part in value)
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(value))
-
-
-def as_json(value: Any) -> str:
-    """JSON with amounts as exact numbers, however many digits they have."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{json.dumps(str(k))}: {as_json(v)}' for k, v in value.items())}}}"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(as_json(part) for part in value)}]"
-    if isinstance(value, Decimal) and value.is_finite():
-        return plain(value)
-    if isinstance(value, datetime):
-        return json.dumps(value.astimezone(UTC).isoformat())
-    return json.dumps(value, default=str)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:

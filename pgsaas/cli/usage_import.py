@@ -11,12 +11,12 @@ from uuid import UUID
 
 import click
 
-from pgsaas.call import call
+from pgsaas.call import call, read
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
 from pgsaas.cli.session import find_account, open_ledger
 from pgsaas.cli.table import plain
-from pgsaas.errors import InvalidValue
+from pgsaas.errors import Conflict, InvalidValue
 from pgsaas.install.session import Session
 from pgsaas.intake.importing import Import, price, read_uses, record
 from pgsaas.intake.lines import FORMATS, Line, digest, format_of, read_lines
@@ -108,7 +108,8 @@ class BadLines:
     "--spread",
     type=click.IntRange(1, 10_000),
     metavar="N",
-    help="For trials: spread the lines over N accounts made for it, with credits enough.",
+    help="For trials, in a database in test mode: spread the lines over N accounts made for it, "
+    "with credits enough.",
 )
 @click.option("--skip", is_flag=True, help="Skip lines that cannot be recorded, and go on.")
 @click.option("--dry-run", is_flag=True, help="Say what it would cost, and record nothing.")
@@ -137,6 +138,12 @@ def import_(
     with open_ledger(output) as conn, progress("pricing" if dry_run else "recording") as advance:
         lines = read_lines(file, form)
         if spread:
+            if not dry_run and _mode(conn) != "test":
+                raise Conflict(
+                    "--spread makes accounts with credits for a trial, and this database is not "
+                    "in test mode: try it in a copy made with pgsaas migrate --test-mode, or with "
+                    "--dry-run"
+                )
             lines = _spread(lines, spread)
         size = file.stat().st_size
 
@@ -169,6 +176,10 @@ def import_(
         skipped = "1 line was" if many == 1 else f"{many:,} lines were"
         output.talk(f"pgsaas: {skipped} skipped", "bold red")
     return 1 if bad.lines else 0
+
+
+def _mode(conn: Session) -> Any:
+    return read(conn, "installation", columns=["mode"])[0]["mode"]
 
 
 def _columns(cloudevents: bool, spread: int | None, named: dict[str, Any]) -> Columns:

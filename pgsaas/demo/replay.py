@@ -1,4 +1,8 @@
-"""Charges the requests of a trace, over several connections, and checks the ledger after it."""
+"""Records the requests of a trace as use, over several connections.
+
+Each request is the use of one event with two kinds: tokens of the prompt and of the completion.
+What they cost says the price list of the preset `platform`.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,12 @@ from uuid import UUID
 import psycopg
 
 from pgsaas.call import call
+from pgsaas.catalog import preset
+from pgsaas.catalog.loading import set_events
 from pgsaas.demo.trace import Request, Trace
+from pgsaas.exact import as_json
 
+EVENT = "llm_tokens"
 Connect: TypeAlias = Callable[[], psycopg.Connection[Any]]
 #: Takes what is done and how much there is in all.
 Advance: TypeAlias = Callable[[int, int], None]
@@ -43,7 +51,8 @@ class Run:
 def open_accounts(
     conn: psycopg.Connection[Any], trace: Trace, needed: Sequence[Decimal], advance: Advance
 ) -> list[UUID]:
-    """An account per sum, with at least that much purchased, in whole hundreds."""
+    """An account per sum, with at least that much purchased, in whole hundreds; and the prices."""
+    set_events(conn, [event for event in preset("platform") if event.name == EVENT])
     found = []
     name = f"trace-{trace.digest}-{len(trace.requests)}-{len(needed)}"
     for index, amount in enumerate(needed):
@@ -109,25 +118,27 @@ def _charge(
             for index, request in share:
                 if stop.is_set():
                     return
-                if not request.credits:
-                    with run.lock:
-                        run.free += 1
-                    continue
-                answer = call(
+                kinds = {"prompt": request.prompt, "completion": request.completion}
+                used = {kind: Decimal(tokens) for kind, tokens in kinds.items() if tokens}
+                answers = call(
                     conn,
-                    "deduct_credits",
-                    account_id=accounts[index % len(accounts)],
-                    amount=request.credits,
-                    idempotency_key=f"{digest}:{request.line}",
-                )[0]
+                    "record_usage_batch",
+                    account_ids=[accounts[index % len(accounts)]] * len(used),
+                    events=[EVENT] * len(used),
+                    quantities=list(used.values()),
+                    dimensions=[as_json({"kind": kind}) for kind in used],
+                    idempotency_keys=[f"{digest}:{request.line}:{kind}" for kind in used],
+                )
                 with run.lock:
-                    if not answer["success"]:
+                    if not answers:
+                        run.free += 1
+                    elif not all(answer["success"] for answer in answers):
                         run.refused += 1
-                    elif answer["replayed"]:
+                    elif all(answer["replayed"] for answer in answers):
                         run.replayed += 1
                     else:
                         run.charged += 1
-                        run.credits += request.credits
+                        run.credits += sum(answer["cost"] for answer in answers)
     except BaseException:
         stop.set()
         raise

@@ -1,4 +1,4 @@
-"""A file of real requests to a language model, and what they cost.
+"""A file of real requests to a language model.
 
 The format is that of the Azure Public Dataset's LLM inference traces (CC-BY 4.0): columns
 TIMESTAMP, ContextTokens, GeneratedTokens; described in Patel et al., "Splitwise: Efficient
@@ -17,17 +17,16 @@ from pathlib import Path
 from pgsaas.errors import InvalidValue
 
 HEADER = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
-PER_PROMPT_TOKEN = Decimal("0.001")
-PER_COMPLETION_TOKEN = Decimal("0.002")
 _COUNT = re.compile(r"[0-9]{1,9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One line of the file: its number there, and its price."""
+    """One line of the file: its number there, and the tokens of its two kinds."""
 
     line: int
-    credits: Decimal
+    prompt: int
+    completion: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +53,13 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
     for number, line in enumerate(lines[1:], start=2):
         if limit is not None and len(requests) == limit:
             break
-        requests.append(Request(number, _price(line, f"{path}, line {number}")))
+        requests.append(Request(number, *_tokens(line, f"{path}, line {number}")))
     if not requests:
         raise InvalidValue(f"{path} has no requests")
     return Trace(hashlib.sha256(content).hexdigest()[:16], requests)
 
 
-def _price(line: str, where: str) -> Decimal:
+def _tokens(line: str, where: str) -> tuple[int, int]:
     cells = line.split(",")
     if len(cells) != len(HEADER):
         raise InvalidValue(f"{where}: {len(HEADER)} columns are needed, this line has {len(cells)}")
@@ -71,14 +70,15 @@ def _price(line: str, where: str) -> Decimal:
     for name, cell in zip(HEADER[1:], cells[1:], strict=True):
         if not _COUNT.match(cell):
             raise InvalidValue(f"{where}: {name} is no number of tokens: {cell!r}")
-    return int(cells[1]) * PER_PROMPT_TOKEN + int(cells[2]) * PER_COMPLETION_TOKEN
+    return int(cells[1]), int(cells[2])
 
 
 def expected_charges(path: Path, accounts: int, limit: int | None = None) -> list[Decimal]:
     """What each account must have been charged, worked out from the file alone.
 
-    This is the check of the replay, so it shares nothing with read_trace(): whole thousandths
-    of a credit, one pass over the bytes.
+    This is the check of the replay, so it shares nothing with read_trace() or the price list:
+    1 credit per 1,000 prompt tokens and 2 per 1,000 completion tokens, in whole thousandths of a
+    credit, one pass over the bytes.
     """
     thousandths = [0] * accounts
     for number, line in enumerate(path.read_bytes().splitlines()[1:]):

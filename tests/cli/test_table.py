@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pgsaas.cli.table import as_json, columns_of, plain
+from pgsaas.cli.table import columns_of, plain
+from pgsaas.exact import as_json
 
 
 @pytest.mark.parametrize(

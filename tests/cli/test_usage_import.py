@@ -171,6 +171,12 @@ def test_a_dry_run_prices_and_records_nothing(priced: Shell, conn: Conn, tmp_pat
     done = priced.json("usage", "import", str(file), *options, "--dry-run")
     assert (done["recorded"], done["credits"]) == (3, 3040)
     assert recorded(conn) == []
+    conn.execute("update pgsaas.installation set mode = 'live'")
+    refused = priced("usage", "import", str(file), *options)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "this database is not in test mode" in refused.err
+    assert recorded(conn) == []
+    conn.execute("update pgsaas.installation set mode = 'test'")
     assert priced.json("usage", "import", str(file), *options)["credits"] == 3040
     assert [row[2] for row in recorded(conn)] == [500, 20, 1000]
 

@@ -22,6 +22,8 @@ READERS_CALL = frozenset({
 ADMINS_CALL = frozenset({"acts_as_admin"})
 #: Columns that no reader of a table sees.
 HIDDEN_COLUMNS = {"installation": {"salt"}}
+#: Columns that foreign keys of the backend's own tables may name.
+REFERENCED = {"accounts.account_id", "usage_records.account_id", "usage_records.usage_id"}
 
 
 @dataclass(frozen=True, slots=True)

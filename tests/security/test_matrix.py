@@ -57,6 +57,8 @@ def written(conn: Conn) -> Held:
             ).fetchall():
                 if column not in hidden:
                     matrix.add((f"pgsaas_{reader}", "column", f"{relation}.{column}", "SELECT"))
+    for column in contract.REFERENCED:
+        matrix.add(("pgsaas_app", "column", column, "REFERENCES"))
     for role in ROLES:
         matrix.add((f"pgsaas_{role}", "schema", "pgsaas", "USAGE"))
     return matrix

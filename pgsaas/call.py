@@ -87,7 +87,8 @@ def read(
     """Rows of a table or view of the read API, as far as this session may see them.
 
     `where` holds columns and the value each must have; a list stands for any of its values.
-    `columns` are read (default: all), `after` holds columns that must be greater, `before` less. Errors as in call().
+    `columns` are read (default: all). `after` holds columns that must be greater, `before` less.
+    Errors as in call().
     """
     condition, values = _condition(where, after, before)
     _check_names(*columns)

@@ -7,6 +7,7 @@ first round warms up and is thrown away.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import statistics
@@ -113,6 +114,12 @@ class Lab:
         options = " ".join(f"-c pgsaas_bench.{key}={value}" for key, value in settings.items())
         command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.server.url(database)]
         self._run(command, {"PGOPTIONS": options}, (HERE / "sql" / f"{name}.sql").read_text())
+
+    def pgsaas(self, database: str, *arguments: str) -> Any:
+        """What a command of pgsaas says as JSON."""
+        command = [sys.executable, "-m", "pgsaas", *arguments, "--json"]
+        told = self._run(command, {"PGSAAS_DATABASE_URL": self.server.url(database)})
+        return json.loads(told)
 
     def value(self, query: str, database: str = "bench") -> Any:
         """The single value of a query."""

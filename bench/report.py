@@ -67,8 +67,8 @@ the same on another machine, while the figures behind it do not. *A* is one stat
 from a balance if it suffices and adds a row to a ledger, the least that PostgreSQL can do; *A+key*
 adds a unique idempotency key and is the fair comparison. Neither knows grants, expiry, replays,
 overdraft, holds or callers. The set-based limit is one statement that does for 1,000 items what
-A+key does. Backend CPU is the steadiest measure; throughput includes pgbench, which shares the
-cores.
+A+key does; that of use also looks up a price and adds a record, which then has the key. Backend
+CPU is the steadiest measure; throughput includes pgbench, which shares the cores.
 
 - Machine: {machine}
 - PostgreSQL {version}; shared_buffers 4 GB; no checkpoint and no autovacuum within a round.

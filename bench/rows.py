@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
 
 from bench.lab import APPLICATION, Lab, Shape, ratio
 
@@ -240,14 +243,37 @@ def usage(lab: Lab) -> Iterator[Result]:
         f"{times}: {middle(found['usage'])} µs to {middle(found['a_key'])} µs",
     )
     calls = max(10, lab.effort.calls // 200)
-    shapes = {"limit": Shape("limit_batch"), "batch": Shape("usage_batch", APPLICATION)}
+    shapes = {"limit": Shape("limit_usage_batch"), "batch": Shape("usage_batch", APPLICATION)}
     found = lab.cpu(shapes, calls)
-    times = f"{ratio(found, 'limit', 'batch'):.2f} {TIMES} the set-based limit"
+    times = f"{ratio(found, 'limit', 'batch'):.2f} {TIMES} the set-based limit of use"
     each = {name: f"{middle(values, 1000)} µs" for name, values in found.items()}
     yield Result(
         "`record_usage_batch`, 1,000 over 10,000 accounts, items per CPU second",
         f"{times}: {each['batch']} to {each['limit']} an item",
     )
+
+
+def usage_import(lab: Lab) -> Iterator[Result]:
+    """A file into the database by the command that users run, and the same file again."""
+    lab.copy("bench_import")
+    lines = lab.effort.stored // 5
+    kinds = ("prompt", "completion")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "use.csv")
+        with file.open("w", encoding="utf-8") as out:
+            out.write("account,event,quantity,kind\n")
+            for n in range(lines):
+                account = UUID(int=1 + n * 7919 % 10_000)
+                out.write(f"{account},llm_tokens,{1 + n % 4000},{kinds[n % 2]}\n")
+        for title in ("by a client on the same machine", "the same file again"):
+            done = lab.pgsaas(
+                "bench_import", "usage", "import", str(file), "--dimension", "kind=kind"
+            )
+            rate = (done["recorded"] + done["replayed"]) / done["seconds"]
+            yield Result(
+                f"`pgsaas usage import`, {lines:,} lines over 10,000 accounts, {title}",
+                f"{rate:,.0f} lines a second",
+            )
 
 
 def usage_stats(lab: Lab) -> Iterator[Result]:
@@ -273,6 +299,7 @@ ROWS: Mapping[str, Row] = {
     "storage": Row(storage),
     "wal": Row(wal),
     "usage": Row(usage),
+    "usage_import": Row(usage_import),
     "usage_stats": Row(usage_stats),
 }
 

@@ -2,10 +2,10 @@
 --
 -- A batch takes its items by account. Where all of an account's items are in order, have new keys,
 -- cost something and fit its cached head, it is charged with the others of its kind by one
--- statement (charge_fitting_usage; 31_deductions tells of its shape). What is left is done account
--- by account: in one go where its items are all in order and only miss the head, or have all been
--- recorded before; else item by item. An account is wholly one or the other, so its items take
--- effect in their order.
+-- statement (charge_fitting_usage; 31_deductions tells of its shape). Where all have been recorded
+-- before, they are answered by another. What is left is done account by account: in one go where
+-- the items are in order and only miss the head, else item by item. An account is wholly one or the
+-- other, so its items take effect in their order.
 --
 -- Lock rule: all accounts first, in the order of their ids.
 
@@ -127,30 +127,16 @@ language plpgsql volatile
 as $$
 #variable_conflict use_column
 declare
-    v_kinds record;
     v_done record;
     v_last record;
 begin
-    select bool_and((i.price > 0 and i.price <= 1000000000000 and scale(i.price) <= 6
-               and pgsaas.is_request(i.key, i.metadata) and r.usage_id is null) is true)
-               and count(i.key) = count(distinct i.key) as all_new,
-           bool_and((pgsaas.is_request(i.key, i.metadata) and pgsaas.is_same_usage(r, i.event,
-               i.quantity, i.dimensions, i.occurred_at, i.cost)) is true) as all_known
-      into v_kinds
-      from unnest(p_events, p_quantities, p_dimensions, p_occurred_at, p_costs,
-               p_idempotency_keys, p_metadata, p_prices)
-               i (event, quantity, dimensions, occurred_at, cost, key, metadata, price)
-      left join pgsaas.usage_records r
-        on r.account_id = p_account_id and r.idempotency_key = i.key;
-    if v_kinds.all_known then
-        return query
-            select a.* from unnest(p_idempotency_keys) with ordinality i (key, ord)
-              join pgsaas.account_balances b on b.account_id = p_account_id
-              join pgsaas.usage_records r
-                on r.account_id = p_account_id and r.idempotency_key = i.key
-             cross join lateral pgsaas.answer_again(b, r) a
-             order by i.ord;
-    elsif v_kinds.all_new and exists (
+    if (select bool_and((i.price > 0 and i.price <= 1000000000000 and scale(i.price) <= 6
+                   and pgsaas.is_request(i.key, i.metadata) and r.usage_id is null) is true)
+               and count(i.key) = count(distinct i.key)
+          from unnest(p_idempotency_keys, p_metadata, p_prices) i (key, metadata, price)
+          left join pgsaas.usage_records r
+            on r.account_id = p_account_id and r.idempotency_key = i.key)
+       and exists (
             select from pgsaas.account_balances b where b.account_id = p_account_id) then
         select array_agg(d.success order by d.ord) as success,
                array_agg(d.new_balance order by d.ord) as new_balances,
@@ -259,10 +245,23 @@ begin
     select * into v_done from pgsaas.charge_fitting_usage(p_account_ids, p_events, p_quantities,
         p_dimensions, p_occurred_at, v_priced.p_prices, v_priced.p_priced_at, p_idempotency_keys,
         p_metadata, v_denied);
+    if cardinality(v_done.p_ords) = v_n then
+        return query
+            select u.ord, true, u.balance, u.available, null::text, null::text, u.seq, false,
+                   v_priced.p_prices[u.ord], u.usage_id
+              from unnest(v_done.p_ords, v_done.p_balances, v_done.p_availables, v_done.p_seqs,
+                       v_done.p_usage_ids) u (ord, balance, available, seq, usage_id)
+             order by u.ord;
+        return;
+    end if;
     return query
         with items as (
             select i.*, i.ord::integer as item, d.ord is not null as is_done, d.balance,
-                   d.available, d.seq, d.usage_id
+                   d.available, d.seq, d.usage_id, r.record,
+                   bool_and((i.account_id <> all (v_denied)
+                       and pgsaas.is_request(i.key, i.metadata) and pgsaas.is_same_usage(r.record,
+                           i.event, i.quantity, i.dimensions, i.occurred_at, i.cost)) is true)
+                       over (partition by i.account_id) as is_known
               from unnest(p_account_ids, p_events, p_quantities, p_dimensions, p_occurred_at,
                        p_costs, p_idempotency_keys, p_metadata, v_priced.p_prices,
                        v_priced.p_priced_at)
@@ -270,7 +269,12 @@ begin
                        key, metadata, price, priced_at, ord)
               left join unnest(v_done.p_ords, v_done.p_balances, v_done.p_availables,
                        v_done.p_seqs, v_done.p_usage_ids)
-                   d (ord, balance, available, seq, usage_id) on d.ord = i.ord),
+                   d (ord, balance, available, seq, usage_id) on d.ord = i.ord
+              left join lateral (
+                   select u as record from pgsaas.usage_records u
+                    where d.ord is null and u.account_id = i.account_id
+                      and u.idempotency_key = i.key
+                    limit 1) r on true),
         others as (
             select case when i.account_id <> all (v_denied) then i.account_id end as account_id,
                    array_agg(i.item order by i.ord) as items,
@@ -283,9 +287,14 @@ begin
                    array_agg(i.metadata order by i.ord) as metadata,
                    array_agg(i.price order by i.ord) as prices,
                    array_agg(i.priced_at order by i.ord) as priced_at
-              from items i where not i.is_done group by 1)
+              from items i where not i.is_done and not i.is_known group by 1)
         select i.item, true, i.balance, i.available, null, null, i.seq, false, i.price, i.usage_id
           from items i where i.is_done
+        union all
+        select i.item, a.*
+          from items i join pgsaas.account_balances b using (account_id)
+         cross join lateral pgsaas.answer_again(b, i.record) a
+         where not i.is_done and i.is_known
         union all
         select r.*
           from others o

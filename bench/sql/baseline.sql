@@ -22,5 +22,21 @@ create table baseline.keyed_ledger (
     created_at timestamptz not null default now(),
     unique (account_id, idempotency_key)
 );
+create table baseline.prices (
+    event text primary key,
+    unit_price numeric not null
+);
+create table baseline.keyed_usage (
+    usage_id bigint generated always as identity primary key,
+    account_id bigint not null,
+    ledger_id bigint not null,
+    event text not null,
+    quantity numeric not null,
+    cost numeric not null,
+    idempotency_key text not null,
+    occurred_at timestamptz not null default now(),
+    unique (account_id, idempotency_key)
+);
+insert into baseline.prices values ('llm_tokens', 0.001);
 insert into baseline.balances (account_id, balance) select g, 1000000000000 from generate_series(1, 10000) g;
 vacuum (analyze) baseline.balances;

@@ -11,4 +11,5 @@ select u.account_id, (u.occurred_at at time zone 'UTC')::date, u.event_name, u.d
        sum(u.cost)
   from pgsaas.usage_records u group by 1, 2, 3, 4;
 insert into pgsaas.usage_rollups select u.account_id, max(u.usage_id) from pgsaas.usage_records u group by 1;
+update pgsaas.account_balances b set usage_count = r.usage_id from pgsaas.usage_rollups r where r.account_id = b.account_id;
 vacuum analyze;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +20,14 @@ from psycopg.types.json import set_json_loads
 from pgsaas import install
 from pgsaas.call import call, read
 from pgsaas.cli.output import Output
-from pgsaas.errors import AccountNotFound, InvalidValue, NotFound, NotInstalled, one_line
+from pgsaas.errors import (
+    AccountNotFound,
+    InvalidValue,
+    NotFound,
+    NotInstalled,
+    PgsaasError,
+    one_line,
+)
 from pgsaas.install.session import Session
 
 #: Who may run most commands, some, and the rest.
@@ -77,6 +84,29 @@ def prepare(conn: psycopg.Connection[tuple[object, ...]]) -> None:
     """Read amounts inside JSON exactly, and times that never come as None."""
     conn.adapters.register_loader("timestamptz", Moments)
     set_json_loads(partial(json.loads, parse_float=Decimal), conn)
+
+
+def find_accounts(conn: Session, texts: Collection[str]) -> dict[str, UUID | PgsaasError]:
+    """What find_account() says of each text, its error included, in few questions."""
+    ids = [UUID(text) for text in texts if _UUID.match(text)]
+    known = read(conn, "accounts", {"account_id": ids}, columns=["account_id"]) if ids else []
+    accounts = {each["account_id"] for each in known}
+    found: dict[str, UUID | PgsaasError] = {
+        text: UUID(text) for text in texts if _UUID.match(text) and UUID(text) in accounts
+    }
+    names = [text for text in texts if text not in found and ":" not in text]
+    if names:
+        realm = call(conn, "identity_realm")[0]["identity_realm"]
+        mine = {"realm": realm, "external_id": names}
+        for row in read(conn, "account_external_ids", mine):
+            found[row["external_id"]] = row["account_id"]
+    for text in texts:
+        if text not in found:
+            try:
+                found[text] = find_account(conn, text)
+            except (AccountNotFound, InvalidValue) as error:
+                found[text] = error
+    return found
 
 
 def find_account(conn: Session, text: str) -> UUID:

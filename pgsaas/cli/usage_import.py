@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ import click
 from pgsaas.call import call, read
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
-from pgsaas.cli.session import find_account, open_ledger
+from pgsaas.cli.session import find_accounts, open_ledger
 from pgsaas.cli.table import plain
 from pgsaas.errors import Conflict, InvalidValue
 from pgsaas.install.session import Session
@@ -154,7 +155,7 @@ def import_(
         if dry_run:
             done = price(conn, uses, bad, show)
         else:
-            find = _trial_accounts(conn, stem) if spread else lambda text: find_account(conn, text)
+            find = partial(_trial_accounts, conn, stem) if spread else partial(find_accounts, conn)
             done = record(conn, uses, find, bad, show)
     seconds = time.perf_counter() - began
     value = {
@@ -199,19 +200,18 @@ def _spread(lines: Iterator[Line], accounts: int) -> Iterator[Line]:
         yield Line(line.number, {**line.values, **share}, line.wrong)
 
 
-def _trial_accounts(conn: Session, stem: str) -> Any:
-    def make(name: str) -> UUID:
+def _trial_accounts(conn: Session, stem: str, names: Collection[str]) -> dict[str, UUID]:
+    found = {}
+    for name in names:
         made = call(conn, "create_account", external_id=f"{name}-{stem}", name=name)[0]
-        account_id: UUID = made["account_id"]
+        found[name] = made["account_id"]
         call(
             conn,
             "add_credits",
-            account_id=account_id,
+            account_id=made["account_id"],
             amount=Decimal(10**12),
             source="trial",
             description="for a trial",
             idempotency_key=f"trial-{stem}",
         )
-        return account_id
-
-    return make
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -18,15 +18,15 @@ from uuid import UUID
 import psycopg
 
 from pgsaas.call import call
-from pgsaas.errors import AccountNotFound, InvalidValue
+from pgsaas.errors import InvalidValue, PgsaasError
 from pgsaas.intake.lines import Line
 from pgsaas.intake.mapping import Columns, Use, uses_of
 
 BATCH = 1_000
 #: Takes a line's number and what is wrong with it; raises to stop everything.
 Complain: TypeAlias = Callable[[int, str], None]
-#: Takes what a file calls an account. Raises AccountNotFound.
-Find: TypeAlias = Callable[[str], UUID]
+#: Takes what a file calls accounts; says which account each is, or what is wrong with it.
+Find: TypeAlias = Callable[[Collection[str]], Mapping[str, UUID | PgsaasError]]
 
 
 @dataclass(slots=True)
@@ -67,12 +67,22 @@ def record(
 ) -> Import:
     """Record all of it; a connection in autocommit mode makes each batch a transaction."""
     done = Import()
-    known: dict[str, UUID] = {}
-    for batch in _batched(_with_accounts(uses, find, known, complain), BATCH):
+    known: dict[str, UUID | PgsaasError] = {}
+    for read in _batched(iter(uses), BATCH):
+        new = {use.account for use in read} - known.keys()
+        known.update(find(new) if new else {})
+        batch, account_ids = [], []
+        for use in read:
+            account = known[use.account]
+            if isinstance(account, UUID):
+                batch.append(use)
+                account_ids.append(account)
+            else:
+                complain(use.line, str(account))
         answers = call(
             conn,
             "record_usage_batch",
-            account_ids=[known[use.account] for use in batch],
+            account_ids=account_ids,
             events=[use.event for use in batch],
             quantities=[use.quantity for use in batch],
             dimensions=[json.dumps(use.dimensions) for use in batch],
@@ -88,7 +98,7 @@ def record(
             else:
                 done.refused[answer["error_code"]] += 1
                 complain(use.line, f"{answer['error_message']} ({answer['error_code']})")
-        done.lines = batch[-1].line
+        done.lines = read[-1].line
         advance(done)
     return done
 
@@ -122,22 +132,9 @@ def price(
     return done
 
 
-def _costs(batch: tuple[Use, ...]) -> list[Decimal | None] | None:
+def _costs(batch: Iterable[Use]) -> list[Decimal | None] | None:
     costs = [use.cost for use in batch]
     return costs if any(cost is not None for cost in costs) else None
-
-
-def _with_accounts(
-    uses: Iterable[Use], find: Find, known: dict[str, UUID], complain: Complain
-) -> Iterator[Use]:
-    for use in uses:
-        if use.account not in known:
-            try:
-                known[use.account] = find(use.account)
-            except (AccountNotFound, InvalidValue) as error:
-                complain(use.line, str(error))
-                continue
-        yield use
 
 
 def _batched(uses: Iterator[Use], size: int) -> Iterator[tuple[Use, ...]]:

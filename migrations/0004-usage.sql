@@ -21,6 +21,7 @@ create table if not exists pgsaas.credit_events (
     dimensions text[] not null default '{}',
     is_active boolean not null default true,
     created_at timestamptz not null,
+    changed_at timestamptz not null,
     constraint credit_events_pkey primary key (event_name),
     constraint credit_events_event_name_check check (octet_length(event_name) between 1 and 100),
     constraint credit_events_description_check check (octet_length(description) <= 4096),
@@ -78,6 +79,7 @@ create table if not exists pgsaas.usage_records (
     event_name text not null,
     quantity numeric not null,
     cost numeric not null,
+    balance_after numeric not null,
     dimensions jsonb,
     idempotency_key text,
     request_hash bytea,
@@ -91,6 +93,8 @@ comment on table pgsaas.usage_records is
     'What was used, numbered per account, each with its cost and the ledger row that charged it.';
 comment on column pgsaas.usage_records.priced_at is
     'The version (credit_prices.effective_at) that the cost came from; null where the caller stated the cost.';
+comment on column pgsaas.usage_records.balance_after is
+    'The balance after the record, as it was answered: a repeat is answered the same.';
 comment on column pgsaas.usage_records.seq is 'The ledger row of the charge; null where the cost was 0.';
 
 -- Tiers that count per period: how much was used in each.

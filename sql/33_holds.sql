@@ -166,6 +166,16 @@ $$;
 comment on function pgsaas.split_allocations(jsonb, numeric) is
     'Cuts allocations [[grant_id, amount], …] in two: the first p_amount credits, and the rest.';
 
+create or replace function pgsaas.check_shortfall(p_shortfall text) returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if p_shortfall is null or p_shortfall not in ('refuse', 'partial', 'debt') then
+        raise exception 'shortfall must be refuse, partial or debt' using errcode = '22023';
+    end if;
+end $$;
+comment on function pgsaas.check_shortfall(text) is 'Raises 22023 for what is none of the three.';
+
 create or replace function pgsaas.capture_hold(
     p_account_id uuid, p_hold_id bigint, p_amount numeric default null,
         p_shortfall text default 'refuse',
@@ -188,9 +198,7 @@ begin
         p_amount := pgsaas.check_amount(p_amount);
     end if;
     perform pgsaas.check_request(p_idempotency_key, p_metadata);
-    if p_shortfall is null or p_shortfall not in ('refuse', 'partial', 'debt') then
-        raise exception 'shortfall must be refuse, partial or debt' using errcode = '22023';
-    end if;
+    perform pgsaas.check_shortfall(p_shortfall);
     success := false;
     replayed := false;
     v_b := pgsaas.lock_for(p_account_id, 'spend');

@@ -77,7 +77,7 @@ begin
     t as (
         select o.account_id, o.seq, o.amount, o.balance_after, o.created_at, o.allocations,
             o.grant_id,
-            o.transaction_type, o.ref_seq, o.hold_id,
+            o.transaction_type, o.ref_seq, o.hold_id, o.idempotency_key,
                lag(o.seq) over w as seq0, lag(o.balance_after) over w as balance0,
                    lag(o.created_at) over w as at0
           from pgsaas.credit_transactions o join b using (account_id)
@@ -284,6 +284,12 @@ begin
        and not exists (select from pgsaas.account_balances x where x.account_id = o.account_id)
      group by 1
     union all
+    select x.account_id, 'every record has an account', format('record %s', min(x.usage_id))
+      from pgsaas.usage_records x
+     where (p_account_id is null or x.account_id = p_account_id)
+       and not exists (select from pgsaas.account_balances y where y.account_id = x.account_id)
+     group by 1
+    union all
     select a.account_id, 'every account has a balance', 'no row in account_balances'
       from pgsaas.accounts a
      where (p_account_id is null or a.account_id = p_account_id)
@@ -295,7 +301,32 @@ begin
       left join t on t.account_id = u.account_id and t.seq = u.seq
      where case when u.cost = 0 then u.seq is not null
                 when u.seq > b.archived_seq then t.amount is distinct from -u.cost
+                    or t.balance_after <> u.balance_after or t.idempotency_key is not null
+                    or t.transaction_type not in ('deduction', 'capture')
                 else u.seq is null end
+    union all
+    select u.account_id, 'use has an event, a quantity and a cost',
+           format('record %s, %s of %s, cost %s', u.usage_id, u.quantity, u.event_name, u.cost)
+      from pgsaas.usage_records u join b using (account_id)
+     where not (u.quantity > 0 and u.quantity < 'infinity' and u.cost >= 0)
+        or u.priced_at is not null and not exists (
+               select from pgsaas.credit_prices p
+                where p.event_name = u.event_name and p.effective_at = u.priced_at)
+    union all
+    select account_id, 'tiers of periods count their records',
+           format('%s %s: %s counted, %s used', event_name, dimensions, s.quantity, r.quantity)
+      from (select x.account_id, x.event_name, x.dimensions, sum(x.quantity) as quantity
+              from pgsaas.usage_periods x join b using (account_id) group by 1, 2, 3) s
+      full join (
+           select u.account_id, u.event_name, p.dimensions, sum(u.quantity) as quantity
+             from pgsaas.usage_records u join b using (account_id)
+             join lateral (
+                  select v.* from pgsaas.credit_prices v
+                   where v.event_name = u.event_name and v.effective_at = u.priced_at
+                     and coalesce(u.dimensions, '{}') @> v.dimensions
+                   order by v.specificity desc limit 1) p on p.tier_scope = 'period'
+            group by 1, 2, 3) r using (account_id, event_name, dimensions)
+     where s.quantity is distinct from r.quantity
     union all
     select b.account_id, 'records are numbered without gaps, each with a row of its own',
            format('%s records, the last %s, %s expected', count(u.usage_id), max(u.usage_id),

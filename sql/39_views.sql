@@ -19,7 +19,7 @@ select b.account_id, s.balance, s.held,
  cross join lateral pgsaas.project_account(b) s;
 
 create temporary view open_credit_grants with (security_invoker = true) as
-select g.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.effective_at,
+select b.account_id, g.grant_id, g.source, g.priority, g.amount, g.remaining, g.effective_at,
        nullif(g.expires_at, 'infinity') as expires_at, g.is_pending, g.revoked, g.moved,
        g.unrecovered
   from pgsaas.account_balances b

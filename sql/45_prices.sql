@@ -6,8 +6,9 @@
 -- wins; a version in which two could win is refused when it is set, unless a third names all that
 -- both name.
 --
--- Lock rule: set_credit_event locks the event's row, nothing else. Whoever charges meanwhile sees
--- the versions that were committed when it began.
+-- Lock rule: set_credit_event locks the event's row, nothing else; of two that meet, the one that
+-- began first loses (40001). Whoever charges meanwhile sees the versions that were committed when
+-- it began.
 
 create or replace function pgsaas.check_price_figure(p_price jsonb, p_name text, p_default numeric)
 returns numeric
@@ -48,8 +49,9 @@ begin
     end if;
     for v_tier in select x from jsonb_array_elements(p_tiers) x loop
         v_n := v_n + 1;
-        if jsonb_typeof(v_tier) <> 'object' or v_tier - 'up_to' - 'unit' - 'flat' <> '{}' then
-            raise exception 'tier % is no object of up_to, unit and flat: %', v_n, v_tier
+        if jsonb_typeof(v_tier) <> 'object' or v_tier - 'up_to' - 'unit' - 'flat' <> '{}'
+           or not v_tier ?| array['unit', 'flat'] then
+            raise exception 'tier % is no object of up_to and unit or flat: %', v_n, v_tier
                 using errcode = '22023';
         elsif v_is_last then
             raise exception 'tier % comes after one without an end: they overlap', v_n
@@ -96,6 +98,16 @@ begin
         raise exception 'a price has no "%"', v_odd using errcode = '22023',
             hint = 'It has model, unit, base, minimum, size, round, tiers, per and dimensions.';
     end if;
+    select k into v_odd from unnest('{model,round,per}'::text[]) k
+     where jsonb_typeof(p_price -> k) <> 'string';
+    if v_odd is not null then
+        raise exception '"%" of a price is a word, not %', v_odd, p_price -> v_odd
+            using errcode = '22023';
+    elsif not p_price ?| array['model', 'base'] then
+        raise exception 'a price needs a "model", or a "base" alone: %', p_price
+            using errcode = '22023',
+            hint = 'Models are flat, unit, package, graduated and volume.';
+    end if;
     price.event_name := p_event;
     price.price_model := coalesce(p_price ->> 'model', 'flat');
     if price.price_model not in ('flat', 'unit', 'package', 'graduated', 'volume') then
@@ -115,6 +127,9 @@ begin
             then 'tiers' end;
     if v_odd is not null then
         raise exception 'a % price has no "%"', price.price_model, v_odd using errcode = '22023';
+    elsif not p_price ? 'base' and price.price_model = 'flat' then
+        raise exception 'a flat price needs a "base"' using errcode = '22023',
+            hint = '0 where it is free.';
     elsif not p_price ? 'unit' and price.price_model in ('unit', 'package') then
         raise exception 'a % price needs "unit"', price.price_model using errcode = '22023';
     elsif not p_price ? 'size' and price.price_model = 'package' or price.package_size = 0 then
@@ -198,7 +213,8 @@ declare
     v_prices pgsaas.credit_prices[] := array[]::pgsaas.credit_prices[];
     v_clash record;
     v_version timestamptz;
-    v_at timestamptz := coalesce(p_effective_at, pgsaas.now());
+    v_now constant timestamptz := pgsaas.now();
+    v_at constant timestamptz := coalesce(p_effective_at, v_now);
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_request(null, null, p_reason);
@@ -208,10 +224,20 @@ begin
        or octet_length(p_unit) not between 1 and 100 then
         raise exception 'an event, its category and its unit have names of 1 to 100 bytes, a '
             'description at most 4096' using errcode = '22023';
-    elsif not isfinite(v_at) or p_effective_at is not null and p_prices is null then
-        raise exception 'p_effective_at is when p_prices begin' using errcode = '22023';
+    elsif v_at not between '1970-01-01 00:00Z' and '9999-01-01 00:00Z' then
+        raise exception 'prices begin between 1970 and 9999, not %', v_at using errcode = '22023';
+    elsif p_effective_at is not null and p_prices is null then
+        raise exception 'a time was given, and no prices that begin then' using errcode = '22023';
+    elsif exists (select from unnest(p_dimensions) d (name)
+                   where (octet_length(d.name) between 1 and 100 and d.name
+                          not in ('day', 'week', 'month', 'event', 'category')) is not true)
+          or cardinality(p_dimensions) > (
+              select count(distinct d.name) from unnest(p_dimensions) d (name)) then
+        raise exception 'dimensions have different names of 1 to 100 bytes, and none is called '
+            'day, week, month, event or category' using errcode = '22023';
     end if;
-    insert into pgsaas.credit_events (event_name, created_at) values (p_event, pgsaas.now())
+    insert into pgsaas.credit_events (event_name, created_at, changed_at)
+    values (p_event, v_now, v_now)
     on conflict do nothing;
     changed := found;
     select * into v_was from pgsaas.credit_events e where e.event_name = p_event
@@ -263,9 +289,9 @@ begin
         (select to_jsonb(p) - 'effective_at' from unnest(v_prices) p
          except select to_jsonb(p) - 'effective_at' from pgsaas.credit_prices p
           where p.event_name = p_event and p.effective_at = v_version)) then
-        if v_version = v_at and v_at <= pgsaas.now() then
-            raise exception 'prices of "%" that begin at % are in force: begin new ones later',
-                p_event, v_at using errcode = 'PT409';
+        if v_version = v_at and v_at <= v_now or v_at < v_now and v_version is not null then
+            raise exception 'prices of "%" that were in force at % stay as they were: begin new '
+                'ones now or later', p_event, v_at using errcode = 'PT409';
         end if;
         delete from pgsaas.credit_prices p
          where p.event_name = p_event and p.effective_at = v_at;
@@ -273,22 +299,36 @@ begin
         effective_at := v_at;
         changed := true;
     end if;
+    if changed and v_was.changed_at > v_now then
+        raise exception 'somebody else has changed the event "%" meanwhile', p_event
+            using errcode = '40001';
+    end if;
+    select p.dimensions as one into v_clash from pgsaas.credit_prices p
+     where p.event_name = p_event and p.dimensions - v_event.dimensions <> '{}' limit 1;
+    if found then
+        raise exception 'a price of "%" names the dimensions %: they stay', p_event, v_clash.one
+            using errcode = '22023';
+    end if;
     update pgsaas.credit_events e
-       set description = v_event.description, category = v_event.category, unit = v_event.unit,
+       set changed_at = case when changed then v_now else e.changed_at end,
+           description = v_event.description, category = v_event.category, unit = v_event.unit,
            dimensions = v_event.dimensions, is_active = v_event.is_active
      where e.event_name = p_event;
     if changed then
         perform pgsaas.audit('credit_event.changed', null, jsonb_build_object('event', p_event,
             'effective_at', effective_at, 'prices', p_prices, 'is_active', v_event.is_active,
-            'reason', p_reason));
+            'dimensions', v_event.dimensions, 'reason', p_reason));
     end if;
     return next;
 end $$;
 comment on function pgsaas.set_credit_event(text, jsonb, text, text, text, text[], boolean,
     timestamptz, text) is
     'Makes a credit event or changes it; null leaves a thing as it is. p_prices is one price or a '
-    'list of them and begins at p_effective_at (null: now) as a new version: {"model": flat, unit, '
-    'package, graduated or volume, "base", "unit", "minimum", "size" and "round" (up, down, exact) '
-    'of a package, "tiers" [{"up_to", "unit", "flat"}, …] counted "per" call or period, '
-    '"dimensions" {name: value}}. Prices that are in force already make no new version. 22023 for '
-    'what can be no price; PT409 for prices in the place of others that are in force. Audited.';
+    'list of them and begins at p_effective_at (null: now) as a new version: {"model": flat, unit,'
+    ' package, graduated or volume, "base", "unit", "minimum", "size" and "round" (up, down, '
+    'exact) of a package, "tiers" [{"up_to", "unit", "flat"}, …] counted "per" call or period (by '
+    'volume per period all units cost what the tier they reach says, and what was charged is never'
+    ' given back), "dimensions" {name: value}}. p_dimensions are all names; one that a price names'
+    ' stays. Prices that are in force already make no new version. 22023 for what can be no price;'
+    ' PT409 for prices in the place of others that are or were in force; 40001 when somebody '
+    'changed the event meanwhile. Audited.';

@@ -23,6 +23,21 @@ $$;
 comment on function pgsaas.price_for(text, jsonb, timestamptz) is
     'The price of an event with these dimensions at a time; no row if there was none.';
 
+-- What the units up to a number have cost at the least, where the price of all of them is that of
+-- the tier they reach: no tier's end is passed without its price, so nothing is ever given back.
+create or replace function pgsaas.volume_so_far(p_tiers jsonb, p_quantity numeric)
+returns numeric
+language sql immutable parallel safe
+as $$
+    select coalesce(max(least(t.up_to, p_quantity) * t.unit + t.flat), 0)
+      from (select x.*, lag(x.up_to, 1, 0.0) over (order by x.n) as above
+              from rows from (jsonb_to_recordset(p_tiers) as (up_to numeric, unit numeric,
+                       flat numeric)) with ordinality x (up_to, unit, flat, n)) t
+     where p_quantity > t.above
+$$;
+comment on function pgsaas.volume_so_far(jsonb, numeric) is
+    'The highest price that a quantity, or a part of it, has by volume tiers; 0 for nothing.';
+
 -- Division is put off to the end and done in whole numbers: a quotient is exact, or rounded up.
 create or replace function pgsaas.usage_cost(
     p_price pgsaas.credit_prices, p_quantity numeric, p_before numeric default 0)
@@ -45,13 +60,16 @@ begin
         v_top := p_price.unit_price * (div(p_quantity, p_price.package_size)
             + (p_price.package_rounding = 'up'
                and mod(p_quantity, p_price.package_size) > 0)::integer);
+    elsif p_price.price_model = 'volume' and p_price.tier_scope = 'period' then
+        v_top := pgsaas.volume_so_far(p_price.tiers, p_before + p_quantity)
+            - pgsaas.volume_so_far(p_price.tiers, p_before);
     elsif p_price.tiers is not null then
         for v_tier in
             select * from jsonb_to_recordset(p_price.tiers) as t (up_to numeric, unit numeric,
                 flat numeric)
         loop
             v_to := least(v_tier.up_to, p_before + p_quantity);
-            if p_price.price_model = 'volume' and v_to = p_before + p_quantity then
+            if p_price.price_model = 'volume' and v_to = p_quantity then
                 v_top := p_quantity * v_tier.unit + v_tier.flat;
             elsif p_price.price_model = 'graduated' and v_to > greatest(v_from, p_before) then
                 v_top := v_top + (v_to - greatest(v_from, p_before)) * v_tier.unit
@@ -61,9 +79,8 @@ begin
             exit when v_to = p_before + p_quantity;
         end loop;
     end if;
-    v_top := (v_top + p_price.base * v_size) * 1000000;
-    return trim_scale(greatest(p_price.minimum,
-        (div(v_top, v_size) + (mod(v_top, v_size) > 0)::integer) * 0.000001));
+    v_top := greatest(v_top + p_price.base * v_size, p_price.minimum * v_size) * 1000000;
+    return trim_scale((div(v_top, v_size) + (mod(v_top, v_size) > 0)::integer) * 0.000001);
 end $$;
 comment on function pgsaas.usage_cost(pgsaas.credit_prices, numeric, numeric) is
     'What a quantity costs, rounded up to 6 places; p_before is what the tiers have counted '
@@ -94,9 +111,13 @@ begin
     select * into p_price from pgsaas.price_for(p_event, p_dimensions, p_at);
     if p_price.event_name is null then
         p_error_code := 'EVENT_NOT_FOUND';
-        p_error_message := format('credit event "%s" has no price%s at %s', p_event,
+        p_error_message := format('credit event "%s" has no price at %s%s%s', p_event,
+            to_char(p_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'),
             ' for ' || nullif(p_dimensions, '{}')::text,
-            to_char(p_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'));
+            (select '; there are some for ' || string_agg(o.dimensions::text, ', ')
+               from (select distinct p.dimensions from pgsaas.credit_prices p
+                      where p.event_name = p_event and p.effective_at <= p_at
+                      order by 1 limit 4) o));
     end if;
 end $$;
 comment on function pgsaas.find_price(text, jsonb, timestamptz, boolean) is
@@ -158,7 +179,8 @@ begin
                end order by i.ord),
            array_agg(p.effective_at order by i.ord)
       into p_prices, p_priced_at
-      from (select u.event, coalesce(u.dimensions, '{}') as dimensions, u.cost, u.ord,
+      from (select u.event, coalesce(u.dimensions, '{}') as dimensions, trim_scale(u.cost) as cost,
+                   u.ord,
                    case when p_quantities is null then 1 else u.quantity end as quantity,
                    coalesce(u.occurred_at, v_now) as occurred_at
               from unnest(p_events, p_quantities, p_dimensions, p_occurred_at, p_costs)
@@ -168,7 +190,7 @@ begin
      cross join lateral (
            select u.*, u.quantity > 0 and u.quantity <= 1000000000000 and scale(u.quantity) <= 6
                and e.is_active and coalesce(p.tier_scope, 'call') = 'call'
-               and u.occurred_at <= v_now
+               and u.occurred_at between '1970-01-01 00:00Z' and v_now
                and pgsaas.are_dimensions(u.dimensions, e.dimensions) as is_priced) i;
 end $$;
 comment on function pgsaas.price_items(text[], numeric[], jsonb[], timestamptz[], numeric[]) is
@@ -213,18 +235,19 @@ create or replace function pgsaas.query_cost(
     p_tools text[], out cost numeric, out error_code text, out error_message text)
 language sql stable security definer set search_path = ''
 as $$
-    select case when min(u.error_code) is null then sum(u.cost) end, min(u.error_code),
-           min(u.error_message)
-      from (select p.cost, p.error_code, p.error_message from pgsaas.price_usage('query') p
+    select case when count(u.error_code) = 0 then sum(u.cost) end,
+           (array_agg(u.error_code order by u.n) filter (where u.error_code is not null))[1],
+           (array_agg(u.error_message order by u.n) filter (where u.error_code is not null))[1]
+      from (select 0 as n, p.* from pgsaas.price_usage('query') p
             union all
-            select p.cost, p.error_code, p.error_message
-              from unnest(p_tools) t (tool)
+            select t.n, p.*
+              from unnest(p_tools) with ordinality t (tool, n)
              cross join lateral pgsaas.price_usage('query_tool', 1,
                  jsonb_build_object('tool', t.tool)) p) u
 $$;
 comment on function pgsaas.query_cost(text[]) is
     'The price of the event "query" and, for each tool, that of "query_tool" with the dimension '
-    'tool; or why there is none.';
+    'tool; or the first reason why there is none. Tiers are counted from nothing.';
 
 create or replace function pgsaas.calculate_query_cost(p_tools text[] default '{}') returns numeric
 language plpgsql stable

@@ -68,13 +68,13 @@ create or replace function pgsaas.check_occurred_at(p_occurred_at timestamptz) r
 language plpgsql stable
 as $$
 begin
-    if not isfinite(p_occurred_at) or p_occurred_at > pgsaas.now() + interval '1 hour' then
-        raise exception 'occurred_at must not lie in the future: %', p_occurred_at
+    if p_occurred_at not between '1970-01-01 00:00Z' and pgsaas.now() + interval '1 hour' then
+        raise exception 'occurred_at must lie between 1970 and now: %', p_occurred_at
             using errcode = '22023', hint = 'A clock may be ahead by up to an hour.';
     end if;
 end $$;
 comment on function pgsaas.check_occurred_at(timestamptz) is
-    'Raises 22023 for a time more than an hour ahead, and for infinity. Null passes.';
+    'Raises 22023 for a time before 1970, and for one more than an hour ahead. Null passes.';
 
 create or replace function pgsaas.charge_nothing(p_b pgsaas.account_balances)
 returns table (success boolean, new_balance numeric, available numeric, error_code text,
@@ -173,7 +173,8 @@ as $$
 $$;
 comment on function pgsaas.is_same_usage(pgsaas.usage_records, text, numeric, jsonb, timestamptz,
     numeric) is
-    'Whether this is the record of such a request to record_usage.';
+    'Whether this is the record of such a request to record_usage; without a time it was one for '
+    'the time of its record. Null for no record.';
 
 create or replace function pgsaas.answer_again(
     p_b pgsaas.account_balances, p_record pgsaas.usage_records)
@@ -181,10 +182,8 @@ returns table (success boolean, new_balance numeric, available numeric, error_co
     error_message text, seq bigint, replayed boolean, cost numeric, usage_id bigint)
 language sql stable rows 1
 as $$
-    select true, (select t.balance_after from pgsaas.credit_transactions t
-                   where t.account_id = p_record.account_id and t.seq = p_record.seq),
-           pgsaas.available(pgsaas.project_account(p_b)), null::text, null::text, p_record.seq,
-           true, p_record.cost, p_record.usage_id
+    select true, p_record.balance_after, pgsaas.available(pgsaas.project_account(p_b)),
+           null::text, null::text, p_record.seq, true, p_record.cost, p_record.usage_id
 $$;
 comment on function pgsaas.answer_again(pgsaas.account_balances, pgsaas.usage_records) is
     'The answer to a request whose record there is already.';
@@ -215,8 +214,8 @@ begin
          where u.account_id = p_account_id and u.idempotency_key = p_idempotency_key;
     end if;
     if v_record.usage_id is not null then
-        if not pgsaas.is_same_usage(v_record, p_event, p_quantity, p_dimensions, p_occurred_at,
-                p_cost) then
+        if pgsaas.is_same_usage(v_record, p_event, p_quantity, p_dimensions, p_occurred_at,
+               p_cost) is not true then
             perform pgsaas.raise_key_conflict(p_idempotency_key);
         end if;
         return query select * from pgsaas.answer_again(v_b, v_record);
@@ -235,7 +234,6 @@ begin
     v_record := v_priced.p_record;
     error_code := v_priced.p_error_code;
     error_message := v_priced.p_error_message;
-    new_balance := v_b.balance;
     if error_code is null and v_record.cost > 0 then
         select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq
           into success, new_balance, available, error_code, error_message, v_record.seq
@@ -245,10 +243,15 @@ begin
         select f.* into success, new_balance, available, error_code, error_message
           from pgsaas.charge_nothing(v_b) f;
     end if;
-    available := coalesce(available, pgsaas.available(pgsaas.project_account(v_b)));
+    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
+        v_b := pgsaas.project_account(v_b);
+        new_balance := v_b.balance;
+        available := pgsaas.available(v_b);
+    end if;
     cost := v_record.cost;
     if success then
         seq := v_record.seq;
+        v_record.balance_after := new_balance;
         usage_id := pgsaas.store_usage(v_record, v_priced.p_counted);
     end if;
     return next;
@@ -301,7 +304,8 @@ begin
       left join lateral pgsaas.price_for(p_event, coalesce(p_dimensions, '{}'),
            least(coalesce(p_occurred_at, pgsaas.now()), pgsaas.now())) p on p_cost is null
      where e.event_name = p_event and e.is_active;
-    if v_priced.cost > 0 and v_priced.cost <= 1000000000000 and v_priced.is_known then
+    if v_priced.cost > 0 and v_priced.cost <= 1000000000000 and v_priced.is_known
+       and p_quantity > 0 then
         update pgsaas.account_balances b
            set balance = b.balance - v_priced.cost, head_left = b.head_left - v_priced.cost,
                seq = b.seq + 1, usage_count = b.usage_count + 1,
@@ -313,9 +317,10 @@ begin
           into seq, new_balance, available, v_at, v_grant_id, usage_id, cost, success, replayed;
         if found then
             insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at,
-                priced_at, seq, event_name, quantity, cost, dimensions, idempotency_key, metadata)
+                priced_at, seq, event_name, quantity, cost, balance_after, dimensions,
+                idempotency_key, metadata)
             values (p_account_id, usage_id, v_at, coalesce(p_occurred_at, v_at),
-                v_priced.effective_at, seq, p_event, trim_scale(p_quantity), cost,
+                v_priced.effective_at, seq, p_event, trim_scale(p_quantity), cost, new_balance,
                 nullif(p_dimensions, '{}'), p_idempotency_key, nullif(p_metadata, '{}'))
             on conflict (account_id, idempotency_key) where idempotency_key is not null do nothing;
             if found then

@@ -67,10 +67,12 @@ begin
                   from moved m) x),
     recorded as (
         insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at,
-            priced_at, seq, event_name, quantity, cost, dimensions, idempotency_key, metadata)
+            priced_at, seq, event_name, quantity, cost, balance_after, dimensions,
+            idempotency_key, metadata)
         select d.account_id, d.usage_id, d.last_at, coalesce(p_occurred_at[d.ord], d.last_at),
                p_priced_at[d.ord], d.seq, p_events[d.ord],
-               trim_scale(p_quantities[d.ord]), p_prices[d.ord], nullif(p_dimensions[d.ord], '{}'),
+               trim_scale(p_quantities[d.ord]), p_prices[d.ord], d.balance,
+               nullif(p_dimensions[d.ord], '{}'),
                p_idempotency_keys[d.ord],
                nullif(p_metadata[d.ord], '{}')
           from done d),
@@ -165,11 +167,12 @@ begin
                            error_message, seq, ord)),
             recorded as (
                 insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at,
-                    priced_at, seq, event_name, quantity, cost, dimensions, idempotency_key,
-                    metadata)
+                    priced_at, seq, event_name, quantity, cost, balance_after, dimensions,
+                    idempotency_key, metadata)
                 select p_account_id, i.usage_id, v_last.last_at,
                        coalesce(i.occurred_at, v_last.last_at), i.priced_at, i.seq, i.event,
-                       trim_scale(i.quantity), i.price, nullif(i.dimensions, '{}'), i.key,
+                       trim_scale(i.quantity), i.price, i.new_balance,
+                       nullif(i.dimensions, '{}'), i.key,
                        nullif(i.metadata, '{}')
                   from items i where i.success)
             select i.success, i.new_balance, i.available, i.error_code, i.error_message, i.seq,
@@ -220,7 +223,7 @@ begin
             using errcode = '22023';
     end if;
     if not pgsaas.acts_as_system() then
-        if p_costs is not null then
+        if array_remove(p_costs, null) <> '{}' then
             raise exception 'only the system states a cost' using errcode = 'PT403';
         end if;
         v_denied := array(select distinct i.id from unnest(p_account_ids) i (id)
@@ -305,8 +308,9 @@ begin
 end $$;
 comment on function pgsaas.record_usage_batch(uuid[], text[], numeric[], jsonb[], timestamptz[],
     numeric[], text[], jsonb[]) is
-    'record_usage for up to 10,000 items, given as arrays of one length (an array may be null as a '
-    'whole; quantities then are 1); answers in item order. Per account the items take effect in '
+    'record_usage for up to 10,000 items, given as arrays of one length (an array may be null as a'
+    ' whole; quantities then are 1); answers in item order. Per account the items take effect in '
     'item order, each all or nothing. What record_usage would raise is the item''s own '
     'INVALID_ARGUMENT or KEY_CONFLICT. Locks the accounts in the order of their ids. 22023 for '
-    'more items or unequal arrays, PT403 for a user who states costs.';
+    'more items or unequal arrays, PT403 for a user who states costs and for a member who may not '
+    'spend.';

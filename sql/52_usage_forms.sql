@@ -17,6 +17,7 @@ declare
     v_hash constant bytea := pgsaas.request_hash(variadic coalesce(p_tools, '{}'));
     v_record pgsaas.usage_records;
 begin
+    p_metadata := coalesce(p_metadata, '{}') || jsonb_build_object('tools', p_tools);
     perform pgsaas.check_request(p_idempotency_key, p_metadata, p_description);
     success := false;
     replayed := false;
@@ -38,7 +39,6 @@ begin
         return query select * from pgsaas.answer_again(v_b, v_record);
         return;
     end if;
-    new_balance := v_b.balance;
     select q.cost, q.error_code, q.error_message into cost, error_code, error_message
       from pgsaas.query_cost(p_tools) q;
     if cost > 0 then
@@ -51,7 +51,11 @@ begin
         select f.* into success, new_balance, available, error_code, error_message
           from pgsaas.charge_nothing(v_b) f;
     end if;
-    available := coalesce(available, pgsaas.available(pgsaas.project_account(v_b)));
+    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
+        v_b := pgsaas.project_account(v_b);
+        new_balance := v_b.balance;
+        available := pgsaas.available(v_b);
+    end if;
     if success then
         v_record.account_id := p_account_id;
         v_record.created_at := greatest(pgsaas.now(), v_b.last_at);
@@ -62,16 +66,17 @@ begin
         v_record.cost := cost;
         v_record.idempotency_key := p_idempotency_key;
         v_record.request_hash := v_hash;
-        v_record.metadata := p_metadata || jsonb_build_object('tools', p_tools);
+        v_record.metadata := p_metadata;
+        v_record.balance_after := new_balance;
         usage_id := pgsaas.store_usage(v_record);
     end if;
     return next;
 end $$;
 comment on function pgsaas.check_and_deduct_credits(uuid, text[], text, text, jsonb) is
-    'Charges a query that used these tools what calculate_query_cost says, if it is available, and '
-    'records it as use of the event "query". INSUFFICIENT_CREDITS, ACCOUNT_NOT_FOUND, '
-    'ACCOUNT_FROZEN, EVENT_NOT_FOUND and EVENT_INACTIVE where queries have no price. With a key, '
-    'which record_usage shares, it has one effect, ever.';
+    'Charges a query that used these tools what calculate_query_cost says, if it is available, and'
+    ' records it as use of the event "query", with the tools in its metadata. '
+    'INSUFFICIENT_CREDITS, ACCOUNT_NOT_FOUND, ACCOUNT_FROZEN, EVENT_NOT_FOUND and EVENT_INACTIVE '
+    'where queries have no price. With a key, which record_usage shares, it has one effect, ever.';
 
 create or replace function pgsaas.capture_usage(
     p_account_id uuid, p_hold_id bigint, p_event text, p_quantity numeric,
@@ -90,6 +95,7 @@ declare
 begin
     p_quantity := pgsaas.check_amount(p_quantity, 'quantity');
     perform pgsaas.check_request(p_idempotency_key, p_metadata);
+    perform pgsaas.check_shortfall(p_shortfall);
     success := false;
     replayed := false;
     v_b := pgsaas.lock_for(p_account_id, 'spend');
@@ -100,7 +106,7 @@ begin
         return;
     end if;
     v_hash := pgsaas.request_hash(p_hold_id::text, p_event, p_quantity::text,
-        p_dimensions::text, p_shortfall);
+        nullif(p_dimensions, '{}')::text, p_shortfall);
     if p_idempotency_key is not null then
         select * into v_record from pgsaas.usage_records u
          where u.account_id = p_account_id and u.idempotency_key = p_idempotency_key;
@@ -125,7 +131,6 @@ begin
     v_record := v_priced.p_record;
     error_code := v_priced.p_error_code;
     error_message := v_priced.p_error_message;
-    new_balance := v_b.balance;
     if error_code is null and v_record.cost > 0 then
         select c.success, c.new_balance, c.available, c.error_code, c.error_message, c.seq,
                c.captured
@@ -137,10 +142,15 @@ begin
           into success, new_balance, available, error_code, error_message
           from pgsaas.release_hold(p_account_id, p_hold_id) r;
     end if;
-    available := coalesce(available, pgsaas.available(pgsaas.project_account(v_b)));
+    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
+        v_b := pgsaas.project_account(v_b);
+        new_balance := v_b.balance;
+        available := pgsaas.available(v_b);
+    end if;
     cost := v_record.cost;
     if success then
         seq := v_record.seq;
+        v_record.balance_after := new_balance;
         usage_id := pgsaas.store_usage(v_record, v_priced.p_counted);
     end if;
     return next;

@@ -26,6 +26,11 @@ begin
        or (select count(*) from unnest(p_group_by) g where g in ('day', 'week', 'month')) > 1 then
         raise exception 'statistics need days in order and one of day, week and month at most'
             using errcode = '22023';
+    elsif exists (select from unnest(v_names) n (name)
+                   where not exists (select from pgsaas.credit_events e
+                                      where n.name = any (e.dimensions))) then
+        raise exception 'no event has the dimensions %', v_names using errcode = '22023',
+            hint = 'Group by day, week or month, event, category and names of dimensions.';
     end if;
     return query
         with days as (
@@ -60,4 +65,5 @@ comment on function pgsaas.get_usage_stats(uuid, date, date, text[]) is
     'What an account used from p_from to p_to (days of UTC, both included; null: the last 30): '
     'records, quantity (only by event: quantities of different events do not add up) and cost, by '
     'day, week or month, event, category and dimensions, each where p_group_by names it. Counts '
-    'every record, also those of a moment ago. 22023 for days out of order.';
+    'every record, also those of a moment ago; a refund takes nothing away from what was used. '
+    '22023 for days out of order and names that no event has.';

@@ -217,7 +217,8 @@ end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
     'balance, member, grant, hold, usage, debt, checkpoint, archived_key, transaction, message, '
-    'audit_event. For its owners and admins, the system and staff. PT404, PT403.';
+    'audit_event; sums of usage by day and period aside. For its owners and admins, the system and'
+    ' staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -300,7 +301,7 @@ begin
 end $$;
 comment on function pgsaas.erase_account(uuid, text) is
     'Erases a person from an account, for ever: name, address, profile, host id (from the audit '
-    'log, too), members, memberships, descriptions and metadata go; figures, times, keys, job and '
-    'agent ids stay, and the account is frozen without an allowance. False if that was done '
-    'before. PT422 while they are the only owner of an organization, PT404, PT403, 22023 without '
-    'a reason; 40001 if they joined one at the same moment. Audited.';
+    'log, too), members, memberships, descriptions and metadata go; figures, times, keys, '
+    'dimensions of use, job and agent ids stay, and the account is frozen without an allowance. '
+    'False if that was done before. PT422 while they are the only owner of an organization, PT404,'
+    ' PT403, 22023 without a reason; 40001 if they joined one at the same moment. Audited.';

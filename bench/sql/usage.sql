@@ -1,9 +1,9 @@
 -- Records of a year before the accounts' usage of today, written straight into the tables, and their statistics by day.
 set synchronous_commit = off;
 insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at, priced_at, event_name, quantity, cost,
-    dimensions)
+    balance_after, dimensions)
 select lpad(to_hex(a), 32, '0')::uuid, n, now(), timestamptz '2025-01-01 00:00Z' + n * interval '365 days' / r.each,
-       null, 'llm_tokens', 1000, 0, jsonb_build_object('kind', (array['prompt', 'completion'])[1 + n % 2])
+       null, 'llm_tokens', 1000, 0, 0, jsonb_build_object('kind', (array['prompt', 'completion'])[1 + n % 2])
   from (select current_setting('pgsaas_bench.rows_each')::integer as each) r
  cross join generate_series(1, 10000) a cross join lateral generate_series(1, r.each) n;
 insert into pgsaas.daily_usage_stats

@@ -213,7 +213,7 @@ def model_makes(calls: list[Call], world: World) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for call in sorted(calls, key=lambda call: call.number):
         if call.name == "deduct_credits_batch":
-            expected = list(world.batch(call.at, call.asked["items"]))
+            expected = list(world.batch(call.at, "deduct_credits", call.asked["items"]))
         else:
             expected = [world.call(call.at, call.name, call.account_id, **call.asked)]
         found = sorted(call.answers, key=lambda row: row.get("item", 0))

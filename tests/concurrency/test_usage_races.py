@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
@@ -28,7 +29,7 @@ def prices(conn: Client) -> None:
     tiers = [{"up_to": 10, "unit": 3}, {"unit": 1}]
     for event, price in (
         ("call", {"model": "unit", "unit": 2}),
-        ("free", {"model": "flat"}),
+        ("free", {"base": 0}),
         ("render", {"model": "graduated", "tiers": tiers, "per": "period"}),
     ):
         call(conn, "set_credit_event", event=event, prices=Jsonb(price))
@@ -85,3 +86,15 @@ def test_free_use_and_batches_are_numbered_without_gaps(db: Database, isolation:
         # twelve units of the tiers, ten at 3 and two at 1, and 120 calls at 2
         assert balance(conns[0], account) == 1000 - 32 - 240
         assert is_sound(conns[0])
+
+
+def test_of_two_who_set_prices_the_one_that_began_first_loses(db: Database, isolation: str) -> None:
+    with clients(db, 2, isolation) as (older, newer):
+        prices(newer)
+        older.execute("begin")
+        older.execute("select pgsaas.now()")
+        call(newer, "set_credit_event", event="call", prices=Jsonb({"base": 6}))
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            call(older, "set_credit_event", event="call", prices=Jsonb({"base": 7}))
+        older.execute("rollback")
+        assert call(newer, "price_usage", event="call")["cost"] == 6

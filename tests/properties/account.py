@@ -110,6 +110,7 @@ class Account:
         self.grants: list[Grant] = []
         self.holds: list[Hold] = []
         self.debts: list[Debt] = []
+        self.uses: list[tuple[Any, ...]] = []
         self.overdraft_limit = self.allowance = ZERO
         self.highest = ZERO  # allowance of this period
         self.rollover_limit: Decimal | None = ZERO

@@ -73,6 +73,18 @@ class Ledger(Account):
         row = self.write("deduction", -amount, at, parts=self.burn(amount))
         return self.done(row)
 
+    def record_usage(self, at: datetime, event: str, quantity: Decimal) -> Answer:
+        cost = quantity if event == "credit" else ZERO
+        if self.is_frozen:
+            return self.refuse("ACCOUNT_FROZEN") | {"cost": cost}
+        if self.available < cost:
+            return self.refuse("INSUFFICIENT_CREDITS") | {"cost": cost}
+        row = self.write("deduction", -cost, at, parts=self.burn(cost)) if cost else None
+        answer = self.done(row, cost=cost, usage_id=len(self.uses) + 1)
+        done = answer["usage_id"], event, quantity, cost, answer["seq"], answer["new_balance"]
+        self.uses.append((*done, at))
+        return answer
+
     def add_credits(
         self,
         at: datetime,
@@ -293,13 +305,13 @@ class World:
             self.effects[effect] = asked, answer
         return answer
 
-    def batch(self, now: datetime, items: Iterable[dict[str, Any]]) -> Iterator[Answer]:
+    def batch(self, now: datetime, name: str, items: Iterable[dict[str, Any]]) -> Iterator[Answer]:
         for item in items:
-            if not is_amount(item["amount"]):
+            if not is_amount(item.get("amount", item.get("quantity"))):
                 yield {"success": False, "error_code": "INVALID_ARGUMENT"}
                 continue
             try:
-                yield self.call(now, "deduct_credits", **item)
+                yield self.call(now, name, **item)
             except Raised:
                 yield {"success": False, "error_code": "KEY_CONFLICT"}
 

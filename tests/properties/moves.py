@@ -38,6 +38,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     *(("add_credits", {"amount": amount}) for amount in WRONG_AMOUNTS),
     *(("hold_credits", {"amount": amount}) for amount in WRONG_AMOUNTS),
     *(("adjust_credits", {"amount": amount}) for amount in WRONG_AMOUNTS if amount != -1),
+    *(("record_usage", {"event": "credit", "quantity": amount}) for amount in WRONG_AMOUNTS),
+    ("record_usage", {"event": "credit", "dimensions": Jsonb({"model": "a"})}),
+    ("record_usage", {"event": "credit", "cost": -1}),
     *(("refund_credits", {"seq": 1, "amount": amount}) for amount in WRONG_AMOUNTS[1:]),
     *(("revoke_grant", {"grant_id": 1, "amount": amount}) for amount in WRONG_AMOUNTS[1:]),
     *(("capture_hold", {"hold_id": 1, "amount": amount}) for amount in WRONG_AMOUNTS[1:]),
@@ -175,19 +178,38 @@ class Moves:
             idempotency_key=self.key(),
         )
 
+    def use(self) -> None:
+        account_id, account = self.account(can_pay)
+        self.pair.call(
+            "record_usage",
+            account_id,
+            event=self.pick("credit", "credit", "nothing"),
+            quantity=self.of_account(account),
+            idempotency_key=self.key(),
+        )
+
     def batch(self) -> None:
-        items = []
-        for _ in range(self.pick(1, 2, 3, 8)):
-            account_id, account = self.account(can_pay)
-            item = {
-                "account_id": self.pick(*[account_id] * 9, uuid4()),
-                "amount": self.of_account(account),
-                "idempotency_key": self.pick(None, f"batch-{self.pick(1, 2, 3)}", self.key()),
-            }
-            if not self.usually(9):
-                item |= {"account_id": account_id, "amount": self.choose.pick(WRONG_AMOUNTS)}
-            items.append(item)
-        self.pair.batch(items)
+        self.pair.batch("deduct_credits", [self.item("amount") for _ in range(self.many())])
+
+    def use_batch(self) -> None:
+        items = [self.item("quantity") for _ in range(self.many())]
+        event = {"event": "credit"}
+        items = [item | (event if self.usually(5) else {"event": "nothing"}) for item in items]
+        self.pair.batch("record_usage", items)
+
+    def many(self) -> int:
+        return self.pick(1, 2, 3, 8)
+
+    def item(self, figure: str) -> dict[str, Any]:
+        account_id, account = self.account(can_pay)
+        item: dict[str, Any] = {
+            "account_id": self.pick(*[account_id] * 9, uuid4()),
+            figure: self.of_account(account),
+            "idempotency_key": self.pick(None, f"batch-{self.pick(1, 2, 3)}", self.key()),
+        }
+        if not self.usually(9):
+            item |= {"account_id": account_id, figure: self.choose.pick(WRONG_AMOUNTS)}
+        return item
 
     def refund(self) -> None:
         if self.lack(refundable):
@@ -338,8 +360,9 @@ class Moves:
         if not self.pair.keyed:
             return
         name, account_id, asked = self.choose.pick(self.pair.keyed[-8:])
-        if asked.get("amount"):
-            asked = asked | {"amount": asked["amount"] + Decimal("0.000000")}
+        for figure in {"amount", "quantity"} & asked.keys():
+            if asked[figure]:
+                asked = asked | {figure: asked[figure] + Decimal("0.000000")}
         answer = self.pair.call(name, account_id, **asked)
         assert isinstance(answer, dict)
         assert answer["replayed"]
@@ -348,7 +371,10 @@ class Moves:
         if not self.pair.keyed:
             return
         name, account_id, asked = self.choose.pick(self.pair.keyed[-8:])
-        changes: dict[str, Any] = {"amount": (asked["amount"] or 0) + 1 or Decimal(2)}
+        changes: dict[str, Any] = {
+            figure: (asked.get(figure) or 0) + 1 or Decimal(2) for figure in ("amount", "quantity")
+        }
+        changes["event"] = "nothing" if asked.get("event") == "credit" else "credit"
         changes |= {"job_id": UUID(int=8), "agent_id": "draw", "priority": 9}
         changes |= {"ttl": timedelta(minutes=2), "hold_id": 99, "seq": 99, "grant_id": 99}
         changes |= {"shortfall": "debt" if asked.get("shortfall") != "debt" else "refuse"}
@@ -388,6 +414,7 @@ class Moves:
 
 NOBODY: list[tuple[str, dict[str, Any]]] = [
     ("deduct_credits", {"amount": Decimal(1)}),
+    ("record_usage", {"event": "credit", "quantity": Decimal(1)}),
     ("add_credits", {"amount": Decimal(1)}),
     ("hold_credits", {"amount": Decimal(1)}),
     ("capture_hold", {"hold_id": 1}),
@@ -400,6 +427,7 @@ NOBODY: list[tuple[str, dict[str, Any]]] = [
 WRITES: list[Callable[[Moves], None]] = [
     *(Moves.deduct, Moves.hold, Moves.capture, Moves.refund, Moves.add, Moves.release),
     *(Moves.revoke, Moves.transfer, Moves.batch, Moves.adjust, Moves.replay, Moves.freeze),
+    *(Moves.use, Moves.use_batch),
 ]
 MOVES: dict[Callable[[Moves], None], int] = {  # how often, where nothing else decides
     Moves.deduct: 12,
@@ -412,6 +440,8 @@ MOVES: dict[Callable[[Moves], None], int] = {  # how often, where nothing else d
     Moves.revoke: 4,
     Moves.transfer: 5,
     Moves.batch: 4,
+    Moves.use: 6,
+    Moves.use_batch: 4,
     Moves.adjust: 2,
     Moves.transaction: 3,
     Moves.replay: 4,

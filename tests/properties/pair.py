@@ -25,6 +25,17 @@ Conn: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 DESCRIBED = ("add_credits", "deduct_credits", "hold_credits", "transfer_credits")
 REASONED = ("adjust_credits", "freeze_account", "set_overdraft_limit", "unfreeze_account")
 TOO_MUCH = Decimal(10**12)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+#: What the arguments of a call are called in its batch.
+MANY = {
+    "account_id": "account_ids",
+    "amount": "amounts",
+    "event": "events",
+    "quantity": "quantities",
+    "idempotency_key": "idempotency_keys",
+}
+#: A use of one costs its quantity, of the other nothing.
+PRICES = {"credit": {"model": "unit", "unit": 1}, "nothing": {"base": 0}}
 
 
 class Disagreement(AssertionError):
@@ -66,6 +77,8 @@ class Pair:
         self.numbers = itertools.count(1)
         self.set_clock(now)
         self.set_setting("clawback", "owed")
+        for event, price in PRICES.items():
+            self.query("set_credit_event", event=event, prices=Jsonb(price), effective_at=LONG_AGO)
 
     def record(self, what: str, *arguments: Any) -> None:
         """Remember a call, so that it can be shown, and made again on other accounts."""
@@ -122,8 +135,10 @@ class Pair:
         if name in REASONED:
             return {"reason": "a test"}
         number = next(self.numbers)
-        described = {"description": f"call {number}", "metadata": Jsonb({"call": number})}
-        return described if name in DESCRIBED else {}
+        metadata = {"metadata": Jsonb({"call": number})}
+        if name == "record_usage":
+            return metadata
+        return {"description": f"call {number}", **metadata} if name in DESCRIBED else {}
 
     def ask(self, name: str, account_id: UUID, **asked: Any) -> list[Answer] | str:
         """What SQL answers, or the SQLSTATE that it raises."""
@@ -164,18 +179,14 @@ class Pair:
         else:
             self.differ(f"wrong {name} {asked}", "22023", "an answer")
 
-    def batch(self, items: Sequence[dict[str, Any]]) -> list[Answer]:
-        self.record("batch", list(items))
-        got = self.query(
-            "deduct_credits_batch",
-            account_ids=[item["account_id"] for item in items],
-            amounts=[item["amount"] for item in items],
-            idempotency_keys=[item["idempotency_key"] for item in items],
-        )
+    def batch(self, name: str, items: Sequence[dict[str, Any]]) -> list[Answer]:
+        self.record("batch", name, list(items))
+        arrays = {MANY[one]: [item[one] for item in items] for one in items[0]}
+        got = self.query(f"{name}_batch", **arrays)
         got.sort(key=lambda row: int(row["item"]))
-        answers = list(self.world.batch(self.now, items))
-        self.compare_answers("batch", answers, got)
-        self.outcomes.update(("batch", answer.get("error_code")) for answer in answers)
+        answers = list(self.world.batch(self.now, name, items))
+        self.compare_answers(f"{name}_batch", answers, got)
+        self.outcomes.update((f"{name}_batch", answer.get("error_code")) for answer in answers)
         for account_id in {item["account_id"] for item in items} & set(self.world.accounts):
             self.follow_clock(account_id)
         return answers
@@ -293,6 +304,13 @@ class Pair:
         ).fetchall()
         for expected, found in itertools.zip_longest(ledger, got):
             self.differ("ledger", expected, found)
+        got = self.conn.execute(
+            "select usage_id, event_name, quantity, cost, seq, balance_after, created_at"
+            " from pgsaas.usage_records where account_id = %s order by usage_id",
+            [account_id],
+        ).fetchall()
+        for use, found in itertools.zip_longest(account.uses, got):
+            self.differ("usage", use, found)
         for row in account.rows:
             if row.parts:
                 self.compare_explanation(account_id, row.seq)

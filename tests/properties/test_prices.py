@@ -24,6 +24,8 @@ def prices(draw: st.DrawFn) -> dict[str, Any]:
     for name in ("base", "minimum"):
         if draw(st.booleans()):
             price[name] = draw(FIGURES)
+    if price["model"] == "flat":
+        price["base"] = draw(FIGURES)
     if price["model"] in ("unit", "package"):
         price["unit"] = draw(FIGURES)
     if price["model"] == "package":
@@ -35,6 +37,7 @@ def prices(draw: st.DrawFn) -> dict[str, Any]:
         price["tiers"] = [
             {"up_to": end, "unit": draw(FIGURES), "flat": draw(FIGURES)} for end in ends
         ]
+        price["per"] = draw(st.sampled_from(["call", "period"]))
     return price
 
 
@@ -51,11 +54,11 @@ def expected(price: dict[str, Any], quantity: Decimal, before: Decimal) -> Fract
                 up = price["round"] == "up"
                 packages = Fraction(math.ceil(packages) if up else math.floor(packages))
             cost += packages * Fraction(price["unit"])
+        case "volume" if price["per"] == "call":
+            cost += by_volume(price["tiers"], used)
         case "volume":
-            tier = next(
-                t for t in price["tiers"] if t["up_to"] is None or start + used <= t["up_to"]
-            )
-            cost += used * Fraction(tier["unit"]) + Fraction(tier["flat"])
+            cost += highest_so_far(price["tiers"], start + used)
+            cost -= highest_so_far(price["tiers"], start)
         case "graduated":
             lower = Fraction(0)
             for tier in price["tiers"]:
@@ -68,8 +71,20 @@ def expected(price: dict[str, Any], quantity: Decimal, before: Decimal) -> Fract
                 if upper is None:
                     break
                 lower = upper
-    rounded = Fraction(math.ceil(cost * 10**6), 10**6)
-    return max(rounded, Fraction(price.get("minimum", 0)))
+    cost = max(cost, Fraction(price.get("minimum", 0)))
+    return Fraction(math.ceil(cost * 10**6), 10**6)
+
+
+def by_volume(tiers: list[dict[str, Any]], used: Fraction) -> Fraction:
+    """All units cost what the tier they reach says."""
+    tier = next(t for t in tiers if t["up_to"] is None or used <= t["up_to"])
+    return used * Fraction(tier["unit"]) + Fraction(tier["flat"])
+
+
+def highest_so_far(tiers: list[dict[str, Any]], used: Fraction) -> Fraction:
+    """What has been paid by then: no price on the way was lower than an earlier one."""
+    ends = [Fraction(t["up_to"]) for t in tiers if t["up_to"] is not None and t["up_to"] < used]
+    return max((by_volume(tiers, at) for at in [*ends, used] if at), default=Fraction(0))
 
 
 def in_json(value: Any) -> Any:
@@ -99,6 +114,7 @@ def cost_of(tx: Conn, price: dict[str, Any], quantity: Decimal, before: Decimal)
 def test_a_cost_is_what_exact_fractions_say(
     tx: Conn, price: dict[str, Any], quantity: Decimal, before: Decimal
 ) -> None:
+    before = before if price.get("per") == "period" else Decimal(0)
     assert cost_of(tx, price, quantity, before) == expected(price, quantity, before)
 
 
@@ -125,9 +141,9 @@ def test_splitting_use_is_never_cheaper_by_rounding(
 def test_tiers_of_a_period_do_not_care_how_use_is_split(
     tx: Conn, price: dict[str, Any], parts: list[Decimal]
 ) -> None:
-    if price["model"] != "graduated":
+    if "tiers" not in price:
         return
-    price = {**price, "base": Decimal(0), "minimum": Decimal(0)}
+    price = {**price, "per": "period", "base": Decimal(0), "minimum": Decimal(0)}
     before, apart = Decimal(0), Fraction(0)
     for part in parts:
         apart += cost_of(tx, price, part, before)

@@ -62,6 +62,42 @@ def test_a_warm_charge_is_a_hot_update(conn: Conn, warm: UUID) -> None:
     assert after[1] - before[1] == CHARGES, "each within its page, no index touched"
 
 
+def test_warm_use_is_a_hot_update(conn: Conn, warm: UUID) -> None:
+    conn.execute('select pgsaas.set_credit_event(\'call\', \'{"model": "unit", "unit": 2}\')')
+    counters = (
+        "select array[n_tup_upd, n_tup_hot_upd] from pg_stat_user_tables"
+        " where relid = 'pgsaas.account_balances'::regclass"
+    )
+    flushed(conn)
+    before = value(conn, counters)
+    for number in range(CHARGES):
+        conn.execute(
+            "select pgsaas.record_usage(%s, 'call', p_idempotency_key => %s)", (warm, f"u {number}")
+        )
+    flushed(conn)
+    after = value(conn, counters)
+    assert after[0] - before[0] == CHARGES, "one update a record: the fast path"
+    assert after[1] - before[1] == CHARGES, "each within its page, no index touched"
+
+
+@pytest.mark.parametrize(
+    "relation", ["credit_balances", "open_credit_grants", "open_credit_holds", "credit_debts"]
+)
+def test_what_one_account_has_is_read_without_the_others(
+    conn: Conn, warm: UUID, relation: str
+) -> None:
+    conn.execute("select (pgsaas.create_account()).account_id from generate_series(1, 500)")
+    for table in ("account_balances", "credit_holds", "credit_debts"):
+        conn.execute(f"vacuum analyze pgsaas.{table}".encode())
+    plan = conn.execute(
+        f"explain select * from pgsaas.{relation} where account_id = '{warm}'".encode()
+    ).fetchall()
+    text = "\n".join(line for (line,) in plan)
+    assert "Seq Scan on account_balances" not in text
+    if relation in ("credit_balances", "open_credit_grants"):
+        assert "Index Scan using account_balances_pkey" in text
+
+
 def test_a_warm_charge_writes_little_wal(conn: Conn, warm: UUID) -> None:
     before = value(conn, "select pg_current_wal_insert_lsn()")
     for number in range(CHARGES):

@@ -177,7 +177,8 @@ def seed(conn: Conn) -> dict[str, UUID]:
         )
         conn.execute(
             "insert into pgsaas.usage_records (account_id, usage_id, created_at, occurred_at,"
-            " event_name, quantity, cost) values (%s, 1, now(), now(), 'call', 1, 0)",
+            " event_name, quantity, cost, balance_after)"
+            " values (%s, 1, now(), now(), 'call', 1, 0, 0)",
             [account_id],
         )
         conn.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,7 @@ def priced(ledger: Ledger) -> Ledger:
     event(ledger, "tokens", TOKENS, p_dimensions=["kind", "model"], p_unit="token")
     tiers = [{"up_to": 10, "unit": 3}, {"unit": 1, "flat": 5}]
     event(ledger, "render", {"model": "graduated", "tiers": tiers, "per": "period"})
-    event(ledger, "free", {"model": "flat"})
+    event(ledger, "free", {"base": 0})
     return ledger
 
 
@@ -256,6 +257,9 @@ def test_the_most_specific_price_wins(ledger: Ledger) -> None:
         assert found["cost"] == cost, used
 
 
+FROM_3 = {"up_to": 3, "unit": 1}
+
+
 @pytest.mark.parametrize(
     ("prices", "said"),
     [
@@ -266,8 +270,8 @@ def test_the_most_specific_price_wins(ledger: Ledger) -> None:
         ),
         ({"model": "graduated", "tiers": [{"up_to": 5, "unit": 1}]}, "nothing has a price above 5"),
         ({"model": "graduated", "tiers": []}, "tiers are a list"),
-        ({"model": "volume", "tiers": [{"unit": 1}, {"up_to": 3}]}, "they overlap"),
-        ({"model": "volume", "tiers": [{"up_to": 3}, {"up_to": 3}, {}]}, "they overlap"),
+        ({"model": "volume", "tiers": [{"unit": 1}, {"up_to": 3, "unit": 1}]}, "they overlap"),
+        ({"model": "volume", "tiers": [FROM_3, FROM_3, {"unit": 1}]}, "they overlap"),
         ({"model": "unit"}, 'needs "unit"'),
         ({"model": "unit", "unit": -1}, '"unit" of a price must be a number'),
         ({"model": "unit", "unit": "1"}, '"unit" of a price must be a number'),
@@ -277,6 +281,11 @@ def test_the_most_specific_price_wins(ledger: Ledger) -> None:
         ({"model": "package", "unit": 1, "size": 9, "round": "off"}, "up, down or exact"),
         ({"model": "weekly"}, 'no price model "weekly"'),
         ({"cost": 1}, 'a price has no "cost"'),
+        ({}, 'a price needs a "model"'),
+        ({"unit": 1}, 'a price needs a "model"'),
+        ({"model": "flat"}, 'a flat price needs a "base"'),
+        ({"model": None, "base": 1}, '"model" of a price is a word'),
+        ({"model": "volume", "tiers": [{}]}, "no object of up_to and unit or flat"),
         ({"base": 1, "dimensions": {"colour": "red"}}, 'has no dimension "colour"'),
         ([], "at least one price"),
         ("free", "a price is an object"),
@@ -296,8 +305,13 @@ def test_prices_that_are_in_force_are_not_changed(ledger: Ledger) -> None:
     later = day("2026-06-01")
     assert event(ledger, "call", {"base": 2}, p_effective_at=later)["changed"]
     assert event(ledger, "call", {"base": 3}, p_effective_at=later)["changed"]
-    ledger.after(days=1)
+    now = ledger.after(days=2)
+    for past in (timedelta(days=1), timedelta(microseconds=1)):
+        with ledger.raises("PT409"):  # yesterday's use has been charged what it cost then
+            event(ledger, "call", {"base": 5}, p_effective_at=now - past)
     assert event(ledger, "call", {"base": 4})["changed"]
+    before = day("2020-01-01")  # no use had a price then
+    assert event(ledger, "call", {"base": 6}, p_effective_at=before)["changed"]
     assert [r["action"] for r in ledger.query("select action from pgsaas.audit_events")].count(
         "credit_event.changed"
-    ) == 4
+    ) == 5

@@ -20,6 +20,9 @@ DEBT = "a debt is what was taken, less what was given back"
 OLDEST = "the oldest debt is paid first"
 WHOLE = "a grant is free, spent, moved, expired or has paid a debt"
 CAPTURED = "a hold is captured when a row says so"
+RECORD = "use has an event, a quantity and a cost"
+TIERS = "tiers of periods count their records"
+LOST = "every record has an account"
 USED = "use that cost something has its row"
 NUMBERED = "records are numbered without gaps, each with a row of its own"
 DAILY = "daily statistics are the sum of their records"
@@ -115,8 +118,17 @@ OF_USAGE = [
     ("update usage_records set cost = cost + 1 where usage_id = 3", {USED, DAILY}),
     ("update usage_records set seq = null where usage_id = 101", {USED}),
     ("update usage_records set seq = 1 where usage_id = 101", {USED}),
-    ("update usage_records set seq = 3 where usage_id = 101", {NUMBERED}),
+    ("update usage_records set seq = 3 where usage_id = 101", {USED, NUMBERED}),
+    ("update usage_records set balance_after = 7 where usage_id = 101", {USED}),
+    (BALANCES + "usage_count = usage_count + 1", {NUMBERED}),
     ("delete from usage_records where usage_id = 50", {NUMBERED, DAILY}),
+    ("update usage_records set seq = 1, cost = -1000 where usage_id = 101", {USED, RECORD}),
+    ("update usage_records set quantity = 'NaN' where usage_id = 101", {RECORD}),
+    ("update usage_records set priced_at = now() where usage_id = 101", {RECORD}),
+    ("update usage_records set quantity = 4 where usage_id = 102", {TIERS}),
+    ("update usage_periods set quantity = quantity + 1", {TIERS}),
+    ("delete from usage_periods", {TIERS}),
+    ("delete from account_balances", {ORPHAN, ACCOUNT, LOST}),
     ("update daily_usage_stats set quantity = quantity + 1", {DAILY}),
     ("delete from daily_usage_stats", {DAILY}),
 ]
@@ -161,11 +173,14 @@ def indebted(ledger: Ledger) -> UUID:
 
 
 def used(ledger: Ledger) -> UUID:
-    """An account with 101 records of use, 100 of them counted."""
+    """An account with 102 records of use, 100 of them counted, the last by tiers of a period."""
     account = ledger.account(1000)
     ledger.call("set_credit_event", "call", Jsonb({"model": "unit", "unit": 2}))
     ledger.call_all("record_usage_batch", [account] * 100, ["call"] * 100)
     ledger.done("record_usage", account, "call")
+    tiers = {"model": "graduated", "tiers": [{"unit": 1}], "per": "period"}
+    ledger.call("set_credit_event", "tiered", Jsonb(tiers))
+    ledger.done("record_usage", account, "tiered", 3)
     return account
 
 

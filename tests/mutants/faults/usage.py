@@ -22,8 +22,8 @@ USAGE_FAULTS = [
     Fault(
         "a tier ends before its last unit",
         "sql/46_pricing.sql",
-        "if p_price.price_model = 'volume' and v_to = p_before + p_quantity then",
-        "if p_price.price_model = 'volume' and v_to = p_before + p_quantity"
+        "if p_price.price_model = 'volume' and v_to = p_quantity then",
+        "if p_price.price_model = 'volume' and v_to = p_quantity"
         " and (v_tier.up_to <> v_to) is not false then",
         PRICES,
     ),
@@ -87,8 +87,8 @@ USAGE_FAULTS = [
     Fault(
         "a dimension that the event does not have is charged",
         "sql/50_usage.sql",
-        "and v_priced.cost <= 1000000000000 and v_priced.is_known then",
-        "and v_priced.cost <= 1000000000000 then",
+        "and v_priced.cost <= 1000000000000 and v_priced.is_known\n",
+        "and v_priced.cost <= 1000000000000\n",
         USAGE,
     ),
     Fault(
@@ -197,6 +197,55 @@ USAGE_FAULTS = [
         "sql/50_usage.sql",
         "u.usage_id > v_from and u.usage_id <= v_to",
         "u.usage_id <= v_to",
+        USAGE_BATCH,
+    ),
+    Fault(
+        "prices of the past are changed",
+        "sql/45_prices.sql",
+        " or v_at < v_now and v_version is not null then",
+        " then",
+        USAGE,
+    ),
+    Fault(
+        "a minimum is not rounded",
+        "sql/46_pricing.sql",
+        "greatest(v_top + p_price.base * v_size, p_price.minimum * v_size) * 1000000;",
+        "(v_top + p_price.base * v_size) * 1000000;",
+        PRICES,
+    ),
+    Fault(
+        "volume per period forgets what was paid",
+        "sql/46_pricing.sql",
+        "            - pgsaas.volume_so_far(p_price.tiers, p_before);",
+        "            - 0;",
+        PRICES,
+    ),
+    Fault(
+        "a null event is the same request as any",
+        "sql/50_usage.sql",
+        "               p_cost) is not true then",
+        "               p_cost) is false then",
+        USAGE,
+    ),
+    Fault(
+        "a dimension that a price names is taken away",
+        "sql/45_prices.sql",
+        "and p.dimensions - v_event.dimensions <> '{}' limit 1;",
+        "and false limit 1;",
+        USAGE,
+    ),
+    Fault(
+        "two set prices at once and the older one loses in silence",
+        "sql/45_prices.sql",
+        "    if changed and v_was.changed_at > v_now then",
+        "    if false then",
+        USAGE_RACES,
+    ),
+    Fault(
+        "a record may lie before the ledgers of time",
+        "sql/46_pricing.sql",
+        "               and u.occurred_at between '1970-01-01 00:00Z' and v_now\n",
+        "               and u.occurred_at <= v_now\n",
         USAGE_BATCH,
     ),
     Fault(

@@ -55,16 +55,21 @@ def to_counts(
 class BadLines:
     """Says what is wrong with a line, and stops unless bad lines may be skipped."""
 
-    def __init__(self, output: Output, path: Path, skip: bool) -> None:
-        self.output, self.path, self.skip = output, path, skip
+    def __init__(self, output: Output, path: Path, skip: bool, dry_run: bool) -> None:
+        self.output, self.path, self.skip, self.dry_run = output, path, skip, dry_run
         self.lines: list[dict[str, Any]] = []
 
     def __call__(self, number: int, wrong: str) -> None:
         if not self.skip:
-            raise InvalidValue(
-                f"{self.path}, line {number}: {wrong}; what was recorded before it stays, and "
-                "running this again records it no second time (--skip goes on)"
+            recorded = (
+                ""
+                if self.dry_run
+                else (
+                    "; what was recorded before it stays, and running this again records it no "
+                    "second time"
+                )
             )
+            raise InvalidValue(f"{self.path}, line {number}: {wrong}{recorded} (--skip goes on)")
         self.lines.append({"line": number, "wrong": wrong})
         if len(self.lines) <= TOLD and not self.output.as_json:
             self.output.talk(f"{self.path}, line {number}: {wrong}")
@@ -134,7 +139,7 @@ def import_(
     columns = _columns(cloudevents, spread, named)
     form = form or format_of(file)
     stem = digest(file)
-    bad = BadLines(output, file, skip)
+    bad = BadLines(output, file, skip, dry_run)
     began = time.perf_counter()
     with open_ledger(output) as conn, progress("pricing" if dry_run else "recording") as advance:
         lines = read_lines(file, form)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.mutants.fault import MATRIX, MAY, PRICES, USAGE, USAGE_BATCH, USAGE_RACES, Fault
+from tests.mutants.fault import (
+    MATRIX,
+    MAY,
+    PRICES,
+    USAGE,
+    USAGE_BATCH,
+    USAGE_EDGES,
+    USAGE_RACES,
+    Fault,
+)
 
 USAGE_FAULTS = [
     Fault(
@@ -225,14 +234,14 @@ USAGE_FAULTS = [
         "sql/50_usage.sql",
         "               p_cost) is not true then",
         "               p_cost) is false then",
-        USAGE,
+        USAGE_EDGES,
     ),
     Fault(
         "a dimension that a price names is taken away",
         "sql/45_prices.sql",
         "and p.dimensions - v_event.dimensions <> '{}' limit 1;",
         "and false limit 1;",
-        USAGE,
+        USAGE_EDGES,
     ),
     Fault(
         "two set prices at once and the older one loses in silence",
@@ -246,7 +255,7 @@ USAGE_FAULTS = [
         "sql/46_pricing.sql",
         "               and u.occurred_at between '1970-01-01 00:00Z' and v_now\n",
         "               and u.occurred_at <= v_now\n",
-        USAGE_BATCH,
+        USAGE_EDGES,
     ),
     Fault(
         "users change what things cost",

@@ -267,7 +267,13 @@ def usage_import(lab: Lab) -> Iterator[Result]:
                 out.write(f"{account},llm_tokens,{1 + n % 4000},{kinds[n % 2]}\n")
         for title in ("by a client on the same machine", "the same file again"):
             done = lab.pgsaas(
-                "bench_import", "usage", "import", str(file), "--dimension", "kind=kind"
+                "bench_import",
+                "usage",
+                "import",
+                str(file),
+                "--dimension",
+                "kind=kind",
+                "--key-by-line",
             )
             rate = (done["recorded"] + done["replayed"]) / done["seconds"]
             yield Result(

@@ -32,7 +32,7 @@ begin
             using errcode = '22023';
     end if;
     return query execute format($query$
-        select x.account_id, x.external_id, t.%1$I::numeric, b.balance
+        select x.account_id, x.external_id, coalesce(t.%1$I::numeric, 0), b.balance
           from %2$s t
           join pgsaas.account_external_ids x
             on x.realm = $1 and x.external_id = format('%%s', t.%3$I)
@@ -40,12 +40,14 @@ begin
          order by x.account_id $query$, p_column, p_table, v_id) using v_realm;
 end $$;
 comment on function pgsaas.host_balances(regclass, text) is
-    'What the rows of an attached table say their users have, in a column of numbers, beside what '
-    'pgsaas says. 22023 for a table that is not attached and for no such column. Owner only.';
+    'What the rows of an attached table say their users have, in a column of numbers (null: '
+    'nothing), beside what pgsaas says. 22023 for a table that is not attached and for no such '
+    'column. Owner only.';
 
 create or replace function pgsaas.import_balances(
-    p_table regclass, p_column text, p_source text default 'purchase', p_limit integer default null)
-returns table (imported bigint, credits numeric, remaining bigint)
+    p_table regclass, p_column text, p_source text default 'purchase',
+    p_limit integer default null, p_idempotency_key text default 'imported-balance')
+returns table (imported bigint, credits numeric, imported_before bigint, remaining bigint)
 language plpgsql volatile set search_path = ''
 as $$
 #variable_conflict use_column
@@ -59,31 +61,33 @@ begin
             v_wrong.theirs using errcode = '22023',
             hint = 'It must be 0 to 10^12, with at most 6 decimals.';
     end if;
-    with todo as materialized (
-        select h.account_id, h.theirs from pgsaas.host_balances(p_table, p_column) h
-         where h.theirs > 0
-           and not exists (
+    with found as materialized (
+        select h.account_id, h.theirs, exists (
                select from pgsaas.credit_transactions t
-                where t.account_id = h.account_id and t.idempotency_key = 'imported-balance'
+                where t.account_id = h.account_id and t.idempotency_key = p_idempotency_key
                   and t.key_scope = 'a')
-           and not exists (
+               or exists (
                select from pgsaas.archived_keys k
-                where k.account_id = h.account_id and k.idempotency_key = 'imported-balance'
-                  and k.key_scope = 'a')
-         order by h.account_id),
+                where k.account_id = h.account_id and k.idempotency_key = p_idempotency_key
+                  and k.key_scope = 'a') as is_there
+          from pgsaas.host_balances(p_table, p_column) h
+         where h.theirs > 0),
+    todo as (select f.account_id, f.theirs from found f where not f.is_there),
     done as (
         select a.seq, t.theirs
           from (select * from todo order by account_id limit p_limit) t
          cross join lateral pgsaas.add_credits(t.account_id, t.theirs,
-             'brought from ' || p_table::text, p_source,
-             p_idempotency_key => 'imported-balance') a
+             format('brought from %s, %s', p_table, p_column), p_source,
+             p_idempotency_key => p_idempotency_key) a
          where a.success)
-    select count(*), coalesce(sum(d.theirs), 0), (select count(*) from todo) - count(*)
-      into imported, credits, remaining
+    select count(*), coalesce(sum(d.theirs), 0), (select count(*) from found f where f.is_there),
+           (select count(*) from todo) - count(*)
+      into imported, credits, imported_before, remaining
       from done d;
     return next;
 end $$;
-comment on function pgsaas.import_balances(regclass, text, text, integer) is
+comment on function pgsaas.import_balances(regclass, text, text, integer, text) is
     'Grants each user of an attached table what a column of it says they have, once: a grant of '
-    'p_source with the key imported-balance. With p_limit at most so many per call: call again. '
+    'p_source with a key, which another column needs one of its own of; imported_before counts '
+    'whom it had been granted to. With p_limit at most so many per call: call again. '
     '22023 for a balance that cannot be a grant: then nothing is granted. Owner only.';

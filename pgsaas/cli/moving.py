@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -18,7 +19,7 @@ from pgsaas.install.session import Session
 from pgsaas.intake.lines import format_of, read_lines
 from pgsaas.intake.mapping import Balance, balance_of
 
-STEP = 1_000
+STEP = 10_000
 KEY = "imported-balance"
 DIFFERENCE = ("external_id", "theirs", "ours", "difference")
 
@@ -30,6 +31,12 @@ DIFFERENCE = ("external_id", "theirs", "ours", "difference")
 @click.option("--account", metavar="COLUMN", default="account", help="Of a file: whose it is.")
 @click.option("--balance", metavar="COLUMN", default="balance", help="Of a file: what they have.")
 @click.option("--as", "kind", metavar="SOURCE", default="purchase", show_default=True)
+@click.option(
+    "--key",
+    default=KEY,
+    show_default=True,
+    help="Once for each key: another column, or another file of the same accounts, needs its own.",
+)
 @pass_output
 def import_balances(output: Output, /, source: str, column: str | None, **named: Any) -> None:
     """Grant what users have elsewhere, once: from a TABLE's COLUMN or a FILE.
@@ -38,21 +45,30 @@ def import_balances(output: Output, /, source: str, column: str | None, **named:
     lines file with an account and a balance in each line. Each balance becomes a grant with a key,
     so bringing it in again changes nothing.
     """
+    if not column and not Path(source).exists():
+        raise InvalidValue(
+            f"there is no file {source}; of a table, say which COLUMN has the balances"
+        )
     with open_ledger(output, OWNER) as conn, progress("granting") as advance:
         done = (
-            _from_table(conn, source, column, named["kind"], advance)
+            _from_table(conn, source, column, named, advance)
             if column
             else _from_file(conn, Path(source), named, advance)
         )
-    output.data(done, f"{done['imported']:,} balances, {plain(done['credits'])} credits")
+    many = "1 balance" if done["imported"] == 1 else f"{done['imported']:,} balances"
+    before = f"; {done['imported_before']:,} before" if done["imported_before"] else ""
+    output.data(done, f"{many}, {plain(done['credits'])} credits{before}")
 
 
-def _from_table(conn: Session, table: str, column: str, kind: str, advance: Any) -> dict[str, Any]:
+def _from_table(
+    conn: Session, table: str, column: str, named: dict[str, Any], advance: Any
+) -> dict[str, Any]:
     total: dict[str, Any] = {"imported": 0, "credits": Decimal(0)}
+    asked = {"table": table, "column": column, "source": named["kind"], "limit": STEP}
     with known_table():
         while True:
-            asked = {"table": table, "column": column, "source": kind, "limit": STEP}
-            step = call(conn, "import_balances", **asked)[0]
+            step = call(conn, "import_balances", **asked, idempotency_key=named["key"])[0]
+            total.setdefault("imported_before", step["imported_before"])
             total["imported"] += step["imported"]
             total["credits"] += step["credits"]
             advance(total["imported"], total["imported"] + step["remaining"])
@@ -61,8 +77,9 @@ def _from_table(conn: Session, table: str, column: str, kind: str, advance: Any)
 
 
 def _from_file(conn: Session, path: Path, named: dict[str, Any], advance: Any) -> dict[str, Any]:
-    total: dict[str, Any] = {"imported": 0, "credits": Decimal(0)}
+    total: dict[str, Any] = {"imported": 0, "credits": Decimal(0), "imported_before": 0}
     found: list[Balance] = []
+    lines: dict[UUID, int] = {}
     for line in read_lines(path, format_of(path)):  # all of them are looked at before the first
         try:
             each = balance_of(line, named["account"], named["balance"])
@@ -73,6 +90,8 @@ def _from_file(conn: Session, path: Path, named: dict[str, Any], advance: Any) -
         for number, each in enumerate(found, start=1):
             try:
                 account_id = find_account(conn, each.account)
+                if (first := lines.setdefault(account_id, each.line)) != each.line:
+                    raise InvalidValue(f"line {first} has a balance of this account already")
                 granted = call(
                     conn,
                     "add_credits",
@@ -80,13 +99,15 @@ def _from_file(conn: Session, path: Path, named: dict[str, Any], advance: Any) -
                     amount=each.balance,
                     description=f"brought from {path.name}",
                     source=named["kind"],
-                    idempotency_key=KEY,
+                    idempotency_key=named["key"],
                 )[0]
             except (AccountNotFound, Conflict, InvalidValue) as error:
                 raise InvalidValue(
                     f"{path}, line {each.line}: {error}; nothing was granted"
                 ) from error
-            if not granted["replayed"]:
+            if granted["replayed"]:
+                total["imported_before"] += 1
+            else:
                 total["imported"] += 1
                 total["credits"] += each.balance
             advance(number, len(found))
@@ -111,9 +132,15 @@ def compare_balances(output: Output, table: str, column: str) -> int:
         for each in found
         if each["ours"] != each["theirs"]
     ]
-    value = {"accounts": len(found), "differences": differing}
+    differing.sort(key=lambda each: abs(each["difference"]), reverse=True)
+    sums = {side: sum(each[side] for each in found) for side in ("theirs", "ours")}
+    value = {"accounts": len(found), **sums, "differences": differing}
     said = f"all {len(found):,} accounts agree"
     output.table(value, differing, DIFFERENCE, said)
     if differing:
-        output.talk(f"pgsaas: {len(differing):,} of {len(found):,} accounts differ", "bold red")
+        output.talk(
+            f"pgsaas: {len(differing):,} of {len(found):,} accounts differ; in all they have "
+            f"{plain(sums['theirs'])}, here {plain(sums['ours'])}",
+            "bold red",
+        )
     return 5 if differing else 0

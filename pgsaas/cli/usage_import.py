@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,8 @@ from uuid import UUID
 
 import click
 
-from pgsaas.call import call, read
+from pgsaas.call import call
+from pgsaas.call import read as read_rows
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.progress import progress
 from pgsaas.cli.session import find_accounts, open_ledger
@@ -20,8 +22,8 @@ from pgsaas.cli.table import plain
 from pgsaas.errors import Conflict, InvalidValue
 from pgsaas.install.session import Session
 from pgsaas.intake.importing import Import, price, read_uses, record
-from pgsaas.intake.lines import FORMATS, Line, digest, format_of, read_lines
-from pgsaas.intake.mapping import CLOUDEVENTS, Columns, Count
+from pgsaas.intake.lines import FORMATS, Line, format_of, look_through, read_lines
+from pgsaas.intake.mapping import CLOUDEVENTS, Bad, Columns, Count
 
 TOLD = 20
 
@@ -55,26 +57,33 @@ def to_counts(
 class BadLines:
     """Says what is wrong with a line, and stops unless bad lines may be skipped."""
 
-    def __init__(self, output: Output, path: Path, skip: bool, dry_run: bool) -> None:
-        self.output, self.path, self.skip, self.dry_run = output, path, skip, dry_run
+    def __init__(self, output: Output, path: Path, done: Import, skip: bool, dry_run: bool) -> None:
+        self.output, self.path, self.done = output, path, done
+        self.skip, self.dry_run = skip, dry_run
         self.lines: list[dict[str, Any]] = []
 
-    def __call__(self, number: int, wrong: str) -> None:
+    def __call__(self, bad: Bad) -> None:
         if not self.skip:
-            recorded = (
-                ""
-                if self.dry_run
-                else (
-                    "; what was recorded before it stays, and running this again records it no "
-                    "second time"
-                )
-            )
-            raise InvalidValue(f"{self.path}, line {number}: {wrong}{recorded} (--skip goes on)")
-        self.lines.append({"line": number, "wrong": wrong})
-        if len(self.lines) <= TOLD and not self.output.as_json:
-            self.output.talk(f"{self.path}, line {number}: {wrong}")
+            raise InvalidValue(f"{self.path}, line {bad.line}: {bad.wrong}; {self._so_far()}")
+        self.lines.append({"line": bad.line, "wrong": bad.wrong})
+        if self.output.as_json:
+            return
+        if len(self.lines) <= TOLD:
+            self.output.talk(f"{self.path}, line {bad.line}: {bad.wrong}")
         elif len(self.lines) == TOLD + 1:
-            self.output.talk("further lines are counted only")
+            self.output.talk("further lines are counted only; --json lists them")
+
+    def _so_far(self) -> str:
+        if self.dry_run:
+            return "--skip goes on"
+        there = self.done.recorded + self.done.replayed
+        said = f"all before it is recorded ({records(there)})" if there else "nothing is recorded"
+        return f"{said}; mend the line and run this again, or go on with --skip"
+
+
+def records(number: int) -> str:
+    """How many records."""
+    return "1 record" if number == 1 else f"{number:,} records"
 
 
 @click.command(name="import")
@@ -107,8 +116,13 @@ class BadLines:
     "--key",
     multiple=True,
     metavar="COLUMN",
-    help="What tells a record from others, one column or several together (default: the file's "
-    "content and the line's number).",
+    help="What tells a record from all others: one column, or several together.",
+)
+@click.option(
+    "--key-by-line",
+    is_flag=True,
+    help="Nothing in the file does: its content as a whole and the line's number are the key. "
+    "Only for a file that never grows or changes.",
 )
 @click.option(
     "--spread",
@@ -126,6 +140,7 @@ def import_(
     file: Path,
     form: str | None,
     cloudevents: bool,
+    key_by_line: bool,
     spread: int | None,
     skip: bool,
     dry_run: bool,
@@ -135,33 +150,51 @@ def import_(
 
     In batches of 1,000, each a transaction of its own. Each record has a key: run it again after
     a crash, or by mistake, and nothing is recorded twice.
+
+    \b
+    pgsaas usage import calls.csv --account user_id --time at --key request_id
+    pgsaas usage import llm.csv.gz --time at --key id --count \\
+        prompt=llm_tokens,kind=prompt --count answer=llm_tokens,kind=completion
+    pgsaas usage import events.jsonl --cloudevents --dimension kind=data.kind
     """
     columns = _columns(cloudevents, spread, named)
+    if not (columns.key or key_by_line or spread or dry_run):
+        raise click.UsageError(
+            "say what tells a record from all others, so that nothing is recorded twice: "
+            "--key COLUMN, several together, or --key-by-line for a file that never changes"
+        )
+    if columns.key and key_by_line:
+        raise click.UsageError("--key or --key-by-line, not both")
     form = form or format_of(file)
-    stem = digest(file)
-    bad = BadLines(output, file, skip, dry_run)
+    content = look_through(file)
+    done = Import()
+    bad = BadLines(output, file, done, skip, dry_run)
     began = time.perf_counter()
     with open_ledger(output) as conn, progress("pricing" if dry_run else "recording") as advance:
-        lines = read_lines(file, form)
-        if spread:
-            if not dry_run and _mode(conn) != "test":
-                raise Conflict(
-                    "--spread makes accounts with credits for a trial, and this database is not "
-                    "in test mode: try it in a copy made with pgsaas migrate --test-mode, or with "
-                    "--dry-run"
-                )
-            lines = _spread(lines, spread)
-        size = file.stat().st_size
+        if spread and not dry_run and _mode(conn) != "test":
+            raise Conflict(
+                "--spread makes accounts with credits for a trial, and this database is not in "
+                "test mode: try it in a copy made with pgsaas migrate --test-mode, or with "
+                "--dry-run"
+            )
+        lines = _told_of(output, columns, read_lines(file, form))
+        lines = _spread(lines, spread) if spread else lines
+        read = read_uses(lines, columns, content.digest)
 
         def show(done: Import) -> None:
-            advance(done.records, max(done.records, size // 40))
+            advance(done.lines, max(done.lines, content.lines))
 
-        uses = read_uses(lines, columns, stem, bad)
         if dry_run:
-            done = price(conn, uses, bad, show)
+            price(conn, read, bad, done, show)
+            by_period = read_prices_by_period(conn)
         else:
-            find = partial(_trial_accounts, conn, stem) if spread else partial(find_accounts, conn)
-            done = record(conn, uses, find, bad, show)
+            find = (
+                partial(_trial_accounts, conn, content.digest)
+                if spread
+                else partial(find_accounts, conn)
+            )
+            record(conn, read, find, bad, skip, done, show)
+            by_period = []
     seconds = time.perf_counter() - began
     value = {
         "recorded": done.recorded,
@@ -172,11 +205,16 @@ def import_(
         "seconds": round(seconds, 3),
         "dry_run": dry_run,
     }
-    said = f"{done.recorded:,} records would cost" if dry_run else f"{done.recorded:,} recorded"
+    said = f"{records(done.recorded)} would cost" if dry_run else f"{done.recorded:,} recorded"
     if not dry_run:
         said += f", {done.replayed:,} recorded before; together"
-    rate = f"{done.records / seconds:,.0f} a second" if seconds else ""
+    rate = f"{content.lines / seconds:,.0f} lines a second" if seconds else ""
     output.data(value, f"{said} {plain(done.credits)} credits ({seconds:.1f} s, {rate})")
+    if by_period:
+        output.talk(
+            f"{', '.join(by_period)}: tiers per period were counted from nothing for each record, "
+            "so these will cost something else"
+        )
     if bad.lines:
         many = len(bad.lines)
         skipped = "1 line was" if many == 1 else f"{many:,} lines were"
@@ -184,8 +222,26 @@ def import_(
     return 1 if bad.lines else 0
 
 
+def read_prices_by_period(conn: Session) -> list[str]:
+    """The events that have prices whose tiers count per period."""
+    found = read_rows(conn, "credit_prices", {"tier_scope": "period"}, columns=["event_name"])
+    return sorted({each["event_name"] for each in found})
+
+
+def _told_of(output: Output, columns: Columns, lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines; columns of a table that mean nothing are named once."""
+    for line in lines:
+        if line.has_columns:
+            if unused := [name for name in line.values if name not in columns.names]:
+                output.talk(f"columns that are not used: {', '.join(unused)}")
+            yield line
+            break
+        yield line
+    yield from lines
+
+
 def _mode(conn: Session) -> Any:
-    return read(conn, "installation", columns=["mode"])[0]["mode"]
+    return read_rows(conn, "installation", columns=["mode"])[0]["mode"]
 
 
 def _columns(cloudevents: bool, spread: int | None, named: dict[str, Any]) -> Columns:
@@ -195,14 +251,14 @@ def _columns(cloudevents: bool, spread: int | None, named: dict[str, Any]) -> Co
         raise click.UsageError("--count says event and quantity: leave --event and --quantity out")
     if spread and "account" in given:
         raise click.UsageError("--spread makes its own accounts: leave --account out")
-    fields = {name: getattr(base, name) for name in base.__slots__}
-    return Columns(**{**fields, **given, **({"account": "#account"} if spread else {})})
+    own: dict[str, Any] = {"account": "#account"} if spread else {}
+    return replace(base, **given, **own, given=frozenset(given))
 
 
 def _spread(lines: Iterator[Line], accounts: int) -> Iterator[Line]:
     for line in lines:
         share = {"#account": f"trial-{line.number % accounts}"}
-        yield Line(line.number, {**line.values, **share}, line.wrong)
+        yield replace(line, values={**line.values, **share})
 
 
 def _trial_accounts(conn: Session, stem: str, names: Collection[str]) -> dict[str, UUID]:

@@ -123,8 +123,9 @@ STORY = (
         "use, charges it and records it: 12,000 tokens of a prompt at 1 credit per 1,000.",
         (
             "select event_name, changed from pgsaas.set_credit_event('llm_tokens', '[\n"
-            '    {"model": "package", "unit": 1, "size": 1000, "dimensions": {"kind": "prompt"}},\n'
-            '    {"model": "package", "unit": 2, "size": 1000, "dimensions": {"kind": "answer"}}\n'
+            '    {"model": "package", "size": 1000, "unit": 1, "dimensions": {"kind": "prompt"}},\n'
+            '    {"model": "package", "size": 1000, "unit": 2,\n'
+            '     "dimensions": {"kind": "completion"}}\n'
             "  ]', p_dimensions => '{kind}')",
             "select cost, new_balance, seq, usage_id from pgsaas.record_usage(\n"
             "    pgsaas.account_id_for('2'), 'llm_tokens', 12000, '{\"kind\": \"prompt\"}')",

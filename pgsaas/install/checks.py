@@ -168,6 +168,17 @@ def note_backend(conn: Session, resources: Resources) -> list[str]:
     return ["no login role is a member of pgsaas_app: `grant pgsaas_app to` that of your backend"]
 
 
+def note_shadow(conn: Session, resources: Resources) -> list[str]:
+    """Charges are refused where credits are lacking."""
+    row = conn.execute("select shadow from pgsaas.settings").fetchone()
+    if row != (True,):
+        return []
+    return [
+        "the setting shadow is on: no charge is refused for lack of credits; when both systems "
+        "agree, `pgsaas settings set shadow false`"
+    ]
+
+
 #: In the order they are shown; a new check is a new line here.
 CHECKS: list[tuple[str, Check]] = [
     ("migrations", check_migrations),
@@ -180,7 +191,7 @@ CHECKS: list[tuple[str, Check]] = [
     ("users", check_users),
 ]
 #: What is not wrong, but worth knowing.
-NOTES: list[tuple[str, Check]] = [("backend", note_backend)]
+NOTES: list[tuple[str, Check]] = [("backend", note_backend), ("shadow", note_shadow)]
 
 
 def examine(conn: Session, resources: Resources) -> list[Finding]:

@@ -1,7 +1,8 @@
 """Records the use that a file tells, in batches, each a transaction of its own.
 
 Every record has a key, so a file that is read again, or was cut short by a crash, changes nothing
-for what is recorded already.
+for what is recorded already. Where a bad line stops the import, every line before it is recorded
+and none after it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
@@ -20,13 +21,14 @@ import psycopg
 from pgsaas.call import call
 from pgsaas.errors import InvalidValue, PgsaasError
 from pgsaas.intake.lines import Line
-from pgsaas.intake.mapping import Columns, Use, uses_of
+from pgsaas.intake.mapping import Bad, Columns, Use, uses_of
 
 BATCH = 1_000
-#: Takes a line's number and what is wrong with it; raises to stop everything.
-Complain: TypeAlias = Callable[[int, str], None]
+#: Takes a bad line; raises to stop everything, returns to go on.
+Complain: TypeAlias = Callable[[Bad], None]
 #: Takes what a file calls accounts; says which account each is, or what is wrong with it.
 Find: TypeAlias = Callable[[Collection[str]], Mapping[str, UUID | PgsaasError]]
+Answers: TypeAlias = list[dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -39,104 +41,140 @@ class Import:
     credits: Decimal = Decimal(0)
     lines: int = 0
 
-    @property
-    def records(self) -> int:
-        """Records that were answered."""
-        return self.recorded + self.replayed + self.refused.total()
+    def count(self, answers: Answers) -> None:
+        """Add what a batch was answered."""
+        for answer in answers:
+            if answer["success"]:
+                self.replayed += answer.get("replayed", False)
+                self.recorded += not answer.get("replayed", False)
+                self.credits += answer["cost"]
+            else:
+                self.refused[answer["error_code"]] += 1
 
 
-def read_uses(
-    lines: Iterable[Line], columns: Columns, digest: str, complain: Complain
-) -> Iterator[Use]:
-    """The uses of a file's lines; what cannot be read is complained of."""
+def read_uses(lines: Iterable[Line], columns: Columns, digest: str) -> Iterator[Use | Bad]:
+    """The uses of a file's lines, and the lines that say none."""
     for line in lines:
         try:
             found = list(uses_of(line, columns, digest))
         except InvalidValue as error:
-            complain(line.number, str(error))
+            yield Bad(line.number, str(error))
             continue
         yield from found
 
 
 def record(
     conn: psycopg.Connection[Any],
-    uses: Iterable[Use],
+    read: Iterable[Use | Bad],
     find: Find,
     complain: Complain,
+    skip: bool,
+    done: Import,
     advance: Callable[[Import], None],
-) -> Import:
-    """Record all of it; a connection in autocommit mode makes each batch a transaction."""
-    done = Import()
+) -> None:
+    """Record all of it; a connection in autocommit mode makes each batch a transaction.
+
+    Unless bad lines may be skipped, the first one is complained of when everything before it is
+    recorded.
+    """
     known: dict[str, UUID | PgsaasError] = {}
-    for read in _batched(iter(uses), BATCH):
-        new = {use.account for use in read} - known.keys()
-        known.update(find(new) if new else {})
-        batch, account_ids = [], []
-        for use in read:
-            account = known[use.account]
-            if isinstance(account, UUID):
-                batch.append(use)
-                account_ids.append(account)
-            else:
-                complain(use.line, str(account))
-        answers = call(
-            conn,
-            "record_usage_batch",
-            account_ids=account_ids,
-            events=[use.event for use in batch],
-            quantities=[use.quantity for use in batch],
-            dimensions=[json.dumps(use.dimensions) for use in batch],
-            occurred_at=[use.occurred_at for use in batch],
-            costs=_costs(batch),
-            idempotency_keys=[use.key for use in batch],
-        )
-        for use, answer in zip(batch, answers, strict=True):
-            if answer["success"]:
-                done.replayed += answer["replayed"]
-                done.recorded += not answer["replayed"]
-                done.credits += answer["cost"]
-            else:
-                done.refused[answer["error_code"]] += 1
-                complain(use.line, f"{answer['error_message']} ({answer['error_code']})")
-        done.lines = read[-1].line
+    for batch in _batched(iter(read), BATCH):
+        uses, bad = _sorted_out(batch, find, known)
+        if not skip:
+            uses = _before(uses, bad[:1])
+        while True:
+            answers, refused = _record(conn, uses, known, skip)
+            if skip or not refused:
+                break
+            bad = sorted([*bad, *refused], key=lambda each: each.line)
+            uses = _before(uses, refused[:1])
+        done.count(answers)
+        for each in sorted([*bad, *refused], key=lambda each: each.line):
+            complain(each)
+        done.lines = batch[-1].line
         advance(done)
-    return done
 
 
 def price(
     conn: psycopg.Connection[Any],
-    uses: Iterable[Use],
+    read: Iterable[Use | Bad],
     complain: Complain,
+    done: Import,
     advance: Callable[[Import], None],
-) -> Import:
+) -> None:
     """What all of it would cost, by the price list; nothing is recorded."""
-    done = Import()
-    for batch in _batched(iter(uses), BATCH):
-        answers = call(
-            conn,
-            "price_usage_batch",
-            events=[use.event for use in batch],
-            quantities=[use.quantity for use in batch],
-            dimensions=[json.dumps(use.dimensions) for use in batch],
-            occurred_at=[use.occurred_at for use in batch],
-        )
-        for use, answer in zip(batch, answers, strict=True):
-            if answer["success"]:
-                done.recorded += 1
-                done.credits += answer["cost"] if use.cost is None else use.cost
-            else:
-                done.refused[answer["error_code"]] += 1
-                complain(use.line, f"{answer['error_message']} ({answer['error_code']})")
+    for batch in _batched(iter(read), BATCH):
+        uses = [each for each in batch if isinstance(each, Use)]
+        bad = [each for each in batch if isinstance(each, Bad)]
+        answers = call(conn, "price_usage_batch", **_arrays(uses))
+        for use, answer in zip(uses, answers, strict=True):
+            if use.cost is not None and answer["success"]:
+                answer["cost"] = use.cost
+        done.count(answers)
+        for each in sorted([*bad, *_refused(uses, answers)], key=lambda each: each.line):
+            complain(each)
         done.lines = batch[-1].line
         advance(done)
-    return done
 
 
-def _costs(batch: Iterable[Use]) -> list[Decimal | None] | None:
-    costs = [use.cost for use in batch]
-    return costs if any(cost is not None for cost in costs) else None
+def _sorted_out(
+    batch: Iterable[Use | Bad], find: Find, known: dict[str, UUID | PgsaasError]
+) -> tuple[list[Use], list[Bad]]:
+    uses = [each for each in batch if isinstance(each, Use)]
+    new = {use.account for use in uses} - known.keys()
+    known.update(find(new) if new else {})
+    bad = {each.line: each for each in batch if isinstance(each, Bad)}
+    for use in uses:
+        account = known[use.account]
+        if isinstance(account, PgsaasError):
+            bad.setdefault(use.line, Bad(use.line, str(account)))
+    return [use for use in uses if use.line not in bad], [bad[line] for line in sorted(bad)]
 
 
-def _batched(uses: Iterator[Use], size: int) -> Iterator[tuple[Use, ...]]:
-    while batch := tuple(itertools.islice(uses, size)):
+def _before(uses: Iterable[Use], bad: Sequence[Bad]) -> list[Use]:
+    return [use for use in uses if not bad or use.line < bad[0].line]
+
+
+def _record(
+    conn: psycopg.Connection[Any],
+    uses: Sequence[Use],
+    known: Mapping[str, UUID | PgsaasError],
+    skip: bool,
+) -> tuple[Answers, list[Bad]]:
+    """Record uses; what was refused undoes the others, unless it may be skipped."""
+    costs = [use.cost for use in uses]
+    with conn.transaction() as transaction:
+        answers = call(
+            conn,
+            "record_usage_batch",
+            account_ids=[known[use.account] for use in uses],
+            costs=costs if any(cost is not None for cost in costs) else None,
+            idempotency_keys=[use.key for use in uses],
+            **_arrays(uses),
+        )
+        refused = _refused(uses, answers)
+        if refused and not skip:
+            raise psycopg.Rollback(transaction)
+    return answers, refused
+
+
+def _arrays(uses: Sequence[Use]) -> dict[str, Any]:
+    return {
+        "events": [use.event for use in uses],
+        "quantities": [use.quantity for use in uses],
+        "dimensions": [json.dumps(use.dimensions) for use in uses],
+        "occurred_at": [use.occurred_at for use in uses],
+    }
+
+
+def _refused(uses: Sequence[Use], answers: Answers) -> list[Bad]:
+    return [
+        Bad(use.line, f"{answer['error_message']} ({answer['error_code']})")
+        for use, answer in zip(uses, answers, strict=True)
+        if not answer["success"]
+    ]
+
+
+def _batched(read: Iterator[Use | Bad], size: int) -> Iterator[tuple[Use | Bad, ...]]:
+    while batch := tuple(itertools.islice(read, size)):
         yield batch

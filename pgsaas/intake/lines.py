@@ -10,10 +10,11 @@ import csv
 import gzip
 import hashlib
 import io
-import itertools
 import json
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -34,6 +35,7 @@ class Line:
     number: int
     values: Mapping[str, Any]
     wrong: str | None = None
+    has_columns: bool = False  # of a table, where each line has all of them
 
 
 def format_of(path: Path) -> str:
@@ -47,31 +49,47 @@ def format_of(path: Path) -> str:
     return found
 
 
-def digest(path: Path) -> str:
-    """16 digits that tell the content of a file from others."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise InvalidValue(f"{path} cannot be read: {error.strerror}") from error
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is in a file: 16 digits that tell it from others, and how many lines it has."""
+
+    digest: str
+    lines: int
+
+
+def look_through(path: Path) -> Content:
+    """Read a file once from end to end, unpacked; nothing that is cut off gets any further.
+
+    Raises InvalidValue when it cannot be read as a whole.
+    """
+    sha256, lines = hashlib.sha256(), 0
+    with _opened(path) as file:
+        while chunk := file.read(1 << 20):
+            sha256.update(chunk)
+            lines += chunk.count(b"\n")
+    return Content(sha256.hexdigest()[:16], lines)
 
 
 def read_lines(path: Path, form: str) -> Iterator[Line]:
     """The records of a file. Raises InvalidValue when the file as a whole cannot be read."""
-    number = 0
+    with _opened(path) as file:
+        texts = _texts(file)
+        yield from _csv(texts, path) if form == "csv" else _jsonl(texts)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw:
-            file: IO[bytes] = raw
             if raw.peek(2)[:2] == b"\x1f\x8b":
-                file = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
-            texts = _texts(file)
-            for line in _csv(texts, path) if form == "csv" else _jsonl(texts):
-                number = line.number
-                yield line
+                with gzip.GzipFile(fileobj=raw) as file:
+                    yield file  # type: ignore[misc]
+            else:
+                yield raw
     except EOFError:
-        raise InvalidValue(f"{path}, after line {number}: the gzip file is cut off") from None
+        raise InvalidValue(f"{path}: the gzip file is cut off") from None
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise InvalidValue(f"{path}, after line {number}: {error}") from error
+        raise InvalidValue(f"{path}: {error}") from error
     except OSError as error:
         raise InvalidValue(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -106,7 +124,7 @@ def _jsonl(texts: Iterator[_Text]) -> Iterator[Line]:
             yield Line(each.number, {}, each.wrong)
         elif each.text.strip():
             try:
-                found = json.loads(each.text, parse_float=Decimal)
+                found = json.loads(each.text, parse_float=Decimal, parse_constant=_no_number)
             except (ValueError, RecursionError) as error:
                 yield Line(each.number, {}, f"no JSON: {error}")
                 continue
@@ -116,34 +134,69 @@ def _jsonl(texts: Iterator[_Text]) -> Iterator[Line]:
                 yield Line(each.number, {}, "no JSON object")
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
+
+
 def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
-    heading: list[str] | None = None
-    waiting: list[_Text] = []
-    while each := waiting.pop(0) if waiting else next(texts, None):
-        if each.wrong:
-            yield Line(each.number, {}, each.wrong)
-            continue
-        text = each.text
-        cells, wrong = _cells(text)
-        if wrong and text.count('"') % 2:  # a quoted cell goes on in the next lines, perhaps
-            further = [*waiting, *itertools.islice(texts, max(0, CONTINUED - len(waiting)))]
-            waiting, used = further, 0
-            while wrong and used < len(further) and not further[used].wrong:
-                text += further[used].text
-                used += 1
-                cells, wrong = _cells(text)
-            waiting = further if wrong else further[used:]
-        if wrong:
-            yield Line(each.number, {}, wrong)
-        elif heading is None:
+    lines = _Waiting(texts)
+    heading: list[str] = []
+    while each := lines.take():
+        cells, wrong = _cells(each.text) if not each.wrong else ([], each.wrong)
+        if wrong and not each.wrong and _is_open(each.text):
+            cells, wrong = _continued(each, lines, len(heading)) or ([], wrong)
+        if not heading and (wrong or cells):
             heading = [cell.strip() for cell in cells]
-            if len(set(heading)) < len(heading) or not all(heading):
-                raise InvalidValue(f"{path}, line 1: columns need names that differ: {heading}")
+            if wrong or len(set(heading)) < len(heading) or not all(heading):
+                said = wrong or f"columns need names that differ: {heading}"
+                raise InvalidValue(f"{path}, line {each.number}: {said}")
+        elif wrong:
+            yield Line(each.number, {}, wrong)
         elif cells and len(cells) != len(heading):
             said = f"{len(heading)} columns are needed, this line has {len(cells)}"
             yield Line(each.number, {}, said)
         elif cells:
-            yield Line(each.number, dict(zip(heading, cells, strict=True)))
+            yield Line(each.number, dict(zip(heading, cells, strict=True)), has_columns=True)
+
+
+class _Waiting:
+    """Lines, some of which have been looked at already."""
+
+    def __init__(self, texts: Iterator[_Text]) -> None:
+        self.texts = texts
+        self.looked_at: deque[_Text] = deque()
+
+    def take(self) -> _Text | None:
+        return self.looked_at.popleft() if self.looked_at else next(self.texts, None)
+
+    def look(self, ahead: int) -> _Text | None:
+        while len(self.looked_at) <= ahead:
+            if (text := next(self.texts, None)) is None:
+                return None
+            self.looked_at.append(text)
+        return self.looked_at[ahead]
+
+
+def _is_open(text: str) -> bool:
+    return text.count('"') % 2 == 1
+
+
+def _continued(first: _Text, lines: _Waiting, columns: int) -> tuple[list[str], str | None] | None:
+    """The row of a quoted cell that goes on in the next lines, which are then taken."""
+    parts, length = [first.text], len(first.text)
+    for ahead in range(CONTINUED):
+        more = lines.look(ahead)
+        if more is None or more.wrong or (length := length + len(more.text)) > LONGEST:
+            return None
+        parts.append(more.text)
+        if _is_open(more.text):
+            cells, wrong = _cells("".join(parts))
+            if wrong or (columns and len(cells) != columns):
+                return None  # it was a stray quote: the next lines are lines of their own
+            for _ in range(ahead + 1):
+                lines.take()
+            return cells, None
+    return None
 
 
 def _cells(text: str) -> tuple[list[str], str | None]:
@@ -151,4 +204,6 @@ def _cells(text: str) -> tuple[list[str], str | None]:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error as error:
         return [], str(error)
+    if len(rows) > 1:
+        return [], "a carriage return stands within the line: lines end in LF or CRLF"
     return (rows[0] if rows else []), None

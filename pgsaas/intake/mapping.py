@@ -21,10 +21,21 @@ class Count:
     event: str
     dimensions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """What tells it from the other counts of a line."""
+        fixed = "".join(f",{name}={value}" for name, value in self.dimensions.items())
+        return f"{self.column or '-'}={self.event}{fixed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns mean what. `counts` stands in the place of event and quantity."""
+    """Which columns mean what. `counts` stands in the place of event and quantity.
+
+    `key` names what tells a record from others; without it, it is the content of the whole file
+    and the line's number, which is right only for files that never change. `given` are the fields
+    that somebody asked for: then their columns must be there.
+    """
 
     account: str = "account"
     event: str = "event"
@@ -34,6 +45,15 @@ class Columns:
     key: tuple[str, ...] = ()
     dimensions: Mapping[str, str] = field(default_factory=dict)
     counts: tuple[Count, ...] = ()
+    given: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> set[str]:
+        """Every column that means something."""
+        several = {*self.key, *self.dimensions.values(), *(c.column for c in self.counts)}
+        single = {self.account, self.time, self.cost}
+        single |= set() if self.counts else {self.event, self.quantity}
+        return {name for name in several | single if name}
 
 
 #: How CloudEvents (specversion 1.0) name these things: source and id together identify an event.
@@ -60,11 +80,19 @@ class Use:
     key: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A line that says nothing that can be recorded, and why."""
+
+    line: int
+    wrong: str
+
+
 def uses_of(line: Line, columns: Columns, digest: str) -> Iterator[Use]:
     """What a line says was used; a count of 0 says nothing. Raises InvalidValue.
 
-    Without columns for the key it is the file's digest and the line's number, so that a file that
-    is read again has no further effect.
+    A quantity that there is no column for is 1; an empty dimension is none, an empty cost that of
+    the price list.
     """
     if line.wrong:
         raise InvalidValue(line.wrong)
@@ -72,20 +100,30 @@ def uses_of(line: Line, columns: Columns, digest: str) -> Iterator[Use]:
     stem = json.dumps(key) if len(key) > 1 else (key or [f"{digest}:{line.number}"])[0]
     common: dict[str, Any] = {
         "line": line.number,
-        "account": _text(line, columns.account) if columns.account else "",
-        "occurred_at": _moment(line, columns.time) if columns.time else None,
-        "cost": _figure(line, columns.cost) if columns.cost else None,
+        "account": _text(line, columns.account),
+        "occurred_at": None,
+        "cost": None,
     }
-    named = {name: _text(line, column) for name, column in columns.dimensions.items()}
+    if columns.time and ("time" in columns.given or _has(line, columns.time)):
+        common["occurred_at"] = _moment(line, columns.time)
+    if columns.cost and _has(line, columns.cost):
+        common["cost"] = _figure(line, columns.cost)
+    named = {
+        name: _text(line, column)
+        for name, column in columns.dimensions.items()
+        if _has(line, column)
+    }
     if not columns.counts:
+        quantity = Decimal(1)
+        if "quantity" in columns.given or _is_there(line, columns.quantity):
+            quantity = _figure(line, columns.quantity)
         event = _text(line, columns.event)
-        quantity = _figure(line, columns.quantity)
         yield Use(event=event, quantity=quantity, dimensions=named, key=stem, **common)
-    for number, count in enumerate(columns.counts, start=1):
+    for count in columns.counts:
         quantity = _figure(line, count.column) if count.column else Decimal(1)
         if quantity:
             dimensions = {**named, **count.dimensions}
-            own = stem if len(columns.counts) == 1 else f"{stem}:{number}"
+            own = f"{stem}:{count.label}"
             yield Use(
                 event=count.event, quantity=quantity, dimensions=dimensions, key=own, **common
             )
@@ -110,12 +148,30 @@ def balance_of(line: Line, account: str, balance: str) -> Balance:
 def _value(line: Line, name: str) -> Any:
     if name in line.values:
         return line.values[name]
+    if line.has_columns:
+        there = ", ".join(line.values)
+        raise InvalidValue(f'there is no column "{name}": the columns are {there}')
     found: Any = line.values
     for part in name.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            raise InvalidValue(f"there is no {name}")
+            raise InvalidValue(f'there is no "{name}"')
         found = found[part]
     return found
+
+
+def _is_there(line: Line, name: str) -> bool:
+    try:
+        _value(line, name)
+    except InvalidValue:
+        return False
+    return True
+
+
+def _has(line: Line, name: str) -> bool:
+    """Whether a line has a value; a table must have the column."""
+    if not line.has_columns and not _is_there(line, name):
+        return False
+    return _value(line, name) not in ("", None)
 
 
 def _text(line: Line, name: str) -> str:
@@ -129,9 +185,11 @@ def _text(line: Line, name: str) -> str:
 
 
 def _figure(line: Line, name: str) -> Decimal:
-    text = _text(line, name)
+    text = _text(line, name).strip()
     try:
-        return Decimal(text.strip())
+        if not text.isascii() or "_" in text:
+            raise InvalidOperation
+        return Decimal(text)
     except InvalidOperation:
         raise InvalidValue(f"{name} is no number: {text[:40]!r}") from None
 

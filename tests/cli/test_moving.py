@@ -28,7 +28,7 @@ def balances(conn: Conn) -> list[tuple[object, ...]]:
 
 def test_balances_of_a_column_are_granted_once(shell: Shell, host: Conn) -> None:
     done = shell.json("import-balances", "public.users", "credits")
-    assert done == {"imported": 2, "credits": 107.25}
+    assert done == {"imported": 2, "credits": 107.25, "imported_before": 0}
     assert balances(host) == [("1", 100), ("2", 0), ("3", pytest.approx(7.25)), ("4", 0)]
     host.execute("select pgsaas.deduct_credits(pgsaas.account_id_for('1'), 30)")
     assert shell.json("import-balances", "public.users", "credits")["imported"] == 0
@@ -42,7 +42,12 @@ def test_balances_of_a_column_are_granted_once(shell: Shell, host: Conn) -> None
     assert shell.json("import-balances", "public.users", "credits", "--as", "bonus") == {
         "imported": 1,
         "credits": 9,
+        "imported_before": 2,
     }
+    host.execute("alter table public.users add bonus numeric default 1")
+    bonus = ("import-balances", "public.users", "bonus", "--as", "bonus", "--key", "bonus")
+    assert shell.ok(*bonus) == "5 balances, 5 credits\n"
+    assert shell.ok(*bonus) == "0 balances, 0 credits; 5 before\n"
     assert shell.ok("verify").startswith("all is well")
 
 
@@ -67,6 +72,7 @@ def test_what_is_no_such_table_or_column_is_said(shell: Shell, host: Conn) -> No
         shell("import-balances", "public.users", "points").err
     )
     assert "such as public.users" in shell("import-balances", "nowhere", "credits").err
+    assert "say which COLUMN has the balances" in shell("import-balances", "public.users").err
 
 
 def test_balances_of_a_file_are_granted_once_or_not_at_all(
@@ -75,14 +81,18 @@ def test_balances_of_a_file_are_granted_once_or_not_at_all(
     file = tmp_path / "old.csv"
     file.write_text("who,left\n1,5\n3,0\n2,2.5\n")
     options = ["--account", "who", "--balance", "left"]
-    assert shell.json("import-balances", str(file), *options) == {"imported": 2, "credits": 7.5}
+    assert shell.json("import-balances", str(file), *options) == {
+        "imported": 2,
+        "credits": 7.5,
+        "imported_before": 0,
+    }
     assert shell.json("import-balances", str(file), *options)["imported"] == 0
     for line, said in (
         ("8,1", 'line 5: no account "8"'),
         ("4,-1", "line 5: amount must be above 0"),
         ("4,x", "line 5: left is no number"),
         ("4", "line 5: 2 columns are needed"),
-        ("1,6", 'line 5: idempotency key "imported-balance" was used'),
+        ("1,5", "line 5: line 2 has a balance of this account already"),
     ):
         file.write_text(f"who,left\n1,5\n3,1\n2,2.5\n{line}\n")
         refused = shell("import-balances", str(file), *options)
@@ -94,7 +104,6 @@ def test_balances_of_a_file_are_granted_once_or_not_at_all(
 def test_in_shadow_nothing_is_refused_and_differences_are_told(shell: Shell, host: Conn) -> None:
     shell.ok("import-balances", "public.users", "credits")
     shell.ok("settings", "set", "shadow", "true")
-    host.execute("update public.users set credits = 0 where credits is null")
     assert shell.ok("compare-balances", "public.users", "credits") == ""
     assert shell("compare-balances", "public.users", "credits").err == "all 4 accounts agree\n"
     host.execute("update public.users set credits = credits - 110 where id = 1")
@@ -105,7 +114,9 @@ def test_in_shadow_nothing_is_refused_and_differences_are_told(shell: Shell, hos
     shell.ok("credits", "capture", "3", "1", "12")
     differing = shell("compare-balances", "public.users", "credits", "--json")
     assert differing.code == 5
+    assert (differing.json["theirs"], differing.json["ours"]) == (-2.75, -14.75)
     assert [d["external_id"] for d in differing.json["differences"]] == ["3"]
+    assert "the setting shadow is on" in shell("doctor").out + shell("doctor").err
     assert differing.json["differences"][0]["difference"] == -12
     shell.ok("settings", "set", "shadow", "false")
     assert shell("credits", "deduct", "1", "1").code == 1

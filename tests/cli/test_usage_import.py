@@ -53,10 +53,10 @@ def test_a_file_is_recorded_once_whatever_its_form(
     data = (b"\xef\xbb\xbf" if "bom" in form else b"") + text.encode()
     file = tmp_path / f"use.{form}"
     file.write_bytes(gzip.compress(data) if form.endswith("gz") else data)
-    done = priced.json("usage", "import", str(file))
+    done = priced.json("usage", "import", str(file), "--key-by-line")
     assert (done["recorded"], done["replayed"], done["credits"]) == (3, 0, 12)
     assert [row[:3] for row in recorded(conn)] == [rows[0], rows[2], rows[1]]
-    again = priced.json("usage", "import", str(file))
+    again = priced.json("usage", "import", str(file), "--key-by-line")
     assert (again["recorded"], again["replayed"]) == (0, 3)
     assert len(recorded(conn)) == 3
     balanced(conn)
@@ -66,6 +66,9 @@ WRONG = {
     "few cells": ("ada,call\n", "4 columns are needed, this line has 2"),
     "many cells": ("ada,call,1,x,y\n", "4 columns are needed, this line has 5"),
     "no number": ("ada,call,one,x\n", "quantity is no number: 'one'"),
+    "negative": ("ada,call,-1,x\n", "quantity must be above 0"),
+    "other digits": ("ada,call,1_000,x\n", "quantity is no number: '1_000'"),
+    "return": ("ada,call,1,x\rada,call,9,y\n", "a carriage return stands within the line"),
     "zero": ("ada,call,0,x\n", "quantity must be above 0"),
     "NaN": ("ada,call,NaN,x\n", "quantity must be above 0"),
     "too much": ("ada,call,1e30,x\n", "quantity must be above 0"),
@@ -92,6 +95,8 @@ def test_a_bad_line_is_named_and_stops_or_is_skipped(
     stopped = priced("usage", "import", str(file), "--key", "id")
     assert stopped.code == 1
     assert stopped.err.startswith(f"pgsaas: {file}, line 3: ")
+    assert "; all before it is recorded (1 record); mend the line" in stopped.err
+    assert [row[2] for row in recorded(conn)] == [1]
     assert said in stopped.err
     assert stopped.err.count("\n") == 1
     skipped = priced("usage", "import", str(file), "--key", "id", "--skip")
@@ -107,7 +112,7 @@ def test_a_quoted_cell_may_go_on_in_the_next_line(
 ) -> None:
     file = tmp_path / "use.csv"
     file.write_text('account,event,quantity,note\nada,call,1,"one\ntwo"\nada,call,2,"a ""b"""\n')
-    assert priced.json("usage", "import", str(file))["recorded"] == 2
+    assert priced.json("usage", "import", str(file), "--key-by-line")["recorded"] == 2
 
 
 @pytest.mark.parametrize(
@@ -124,7 +129,7 @@ def test_a_file_that_cannot_be_read_is_named(
 ) -> None:
     file = tmp_path / "use.csv"
     file.write_bytes(data)
-    refused = priced("usage", "import", str(file))
+    refused = priced("usage", "import", str(file), "--key-by-line")
     assert refused.code == 1
     assert said in refused.err
     assert str(file) in refused.err
@@ -132,11 +137,13 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 def test_a_file_that_is_not_there_or_has_no_format(priced: Shell, tmp_path: Path) -> None:
-    gone = priced("usage", "import", str(tmp_path / "no.csv"))
+    gone = priced("usage", "import", str(tmp_path / "no.csv"), "--key-by-line")
     assert (gone.code, gone.err.count("\n")) == (1, 1)
     assert "no.csv cannot be read: No such file" in gone.err
     (tmp_path / "use.txt").write_text(HEADING)
-    assert "say --format" in priced("usage", "import", str(tmp_path / "use.txt")).err
+    assert (
+        "say --format" in priced("usage", "import", str(tmp_path / "use.txt"), "--key-by-line").err
+    )
 
 
 def test_cloudevents_are_told_apart_by_source_and_id(
@@ -207,3 +214,112 @@ def test_an_import_that_is_killed_is_finished_by_the_next(
     total = conn.execute("select -sum(amount) from pgsaas.credit_transactions where amount < 0")
     assert total.fetchone() == (done["credits"],)
     balanced(conn)
+
+
+def test_lines_need_something_that_tells_them_apart(priced: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("account,event\nada,call\n")
+    refused = priced("usage", "import", str(file))
+    assert refused.code == 2
+    assert "--key COLUMN" in refused.err
+    assert priced.json("usage", "import", str(file), "--dry-run")["credits"] == 2
+    assert priced("usage", "import", str(file), "--key", "event", "--key-by-line").code == 2
+
+
+def test_a_file_that_is_cut_off_records_nothing(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+    """What is fetched again is another file: its lines would be other records."""
+    file = tmp_path / "use.csv.gz"
+    rows = "".join(f"ada,call,1,{n * 7919}\n" for n in range(5000))
+    whole = gzip.compress((HEADING + rows).encode())
+    file.write_bytes(whole[:-9])
+    refused = priced("usage", "import", str(file), "--key-by-line")
+    assert (refused.code, refused.err) == (1, f"pgsaas: {file}: the gzip file is cut off\n")
+    damaged = bytearray(whole)
+    damaged[-6] ^= 1  # the checksum at the end
+    file.write_bytes(damaged)
+    assert priced("usage", "import", str(file), "--key-by-line").code == 1
+    assert recorded(conn) == []
+
+
+def test_the_same_content_packed_or_not_is_the_same_file(priced: Shell, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "use.csv", tmp_path / "other.csv.gz"
+    plain.write_text("account,event\nada,call\nada,call\n")
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert priced.json("usage", "import", str(plain), "--key-by-line")["recorded"] == 2
+    assert priced.json("usage", "import", str(packed), "--key-by-line")["replayed"] == 2
+
+
+def test_a_count_keeps_its_key_beside_another(priced: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("account,id,in,out\nada,a,1,2\n")
+    one = ["--key", "id", "--count", "in=call"]
+    assert priced.json("usage", "import", str(file), *one)["recorded"] == 1
+    both = priced.json("usage", "import", str(file), "--count", "out=call", *one)
+    assert (both["recorded"], both["replayed"]) == (1, 1)
+
+
+@pytest.mark.parametrize("bad", ["ada,call,0,x", "ada,call,1", "cy,call,1,x"])
+def test_a_bad_line_stops_at_its_line_wherever_it_is(
+    priced: Shell, conn: Conn, tmp_path: Path, bad: str
+) -> None:
+    file = tmp_path / "use.csv"
+    lines = [f"ada,call,{n},{n}" for n in range(1, 8)]
+    lines[4:4] = [bad, "ada,call", "ada,dance,1,z"]
+    file.write_text(HEADING + "\n".join(lines) + "\n")
+    refused = priced("usage", "import", str(file), "--key", "id")
+    assert refused.err.startswith(f"pgsaas: {file}, line 6: ")
+    assert "all before it is recorded (4 records)" in refused.err
+    assert [row[2] for row in recorded(conn)] == [1, 2, 3, 4]
+    skipped = priced("usage", "import", str(file), "--key", "id", "--skip", "--json")
+    assert [each["line"] for each in skipped.json["bad_lines"]] == [6, 7, 8]
+    assert [row[2] for row in recorded(conn)] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_stray_quote_costs_its_own_line_only(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    lines = [f"ada,call,{n},{n}" for n in range(1, 6)]
+    lines[1], lines[3] = 'ada,call,2,"2', 'ada,call,4,"4'
+    file.write_text(HEADING + "\n".join(lines) + "\n")
+    done = priced("usage", "import", str(file), "--key", "id", "--skip", "--json")
+    assert [each["line"] for each in done.json["bad_lines"]] == [3, 5]
+    assert [row[2] for row in recorded(conn)] == [1, 3, 5]
+
+
+def test_what_a_line_leaves_empty_is_left_to_the_event(
+    priced: Shell, conn: Conn, tmp_path: Path
+) -> None:
+    price = '{"model": "unit", "unit": 3, "dimensions": {"kind": "b"}}'
+    priced.ok("events", "set", "tokens", "--price", price, "--has-dimension", "kind")
+    file = tmp_path / "use.csv"
+    file.write_text("account,event,id,kind,price\nada,call,1,,\nada,tokens,2,b,\nada,call,3,,7\n")
+    options = ["--key", "id", "--dimension", "kind=kind", "--cost", "price"]
+    done = priced.json("usage", "import", str(file), *options)
+    assert (done["recorded"], done["credits"]) == (3, 2 + 3 + 7)
+    events = tmp_path / "use.jsonl"
+    event = {"specversion": "1.0", "subject": "ada", "source": "/", "type": "call"}
+    lines = [{**event, "id": "1"}, {**event, "id": "2", "type": "tokens", "data": {"kind": "b"}}]
+    events.write_text("\n".join(map(json.dumps, lines)))
+    options = ["--cloudevents", "--dimension", "kind=data.kind"]
+    assert priced.json("usage", "import", str(events), *options)["credits"] == 2 + 3
+
+
+def test_a_column_that_is_not_there_and_one_that_is_not_used_are_named(
+    priced: Shell, tmp_path: Path
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("who,event,id,at\nada,call,1,2026-01-01\n")
+    refused = priced("usage", "import", str(file), "--key", "id")
+    assert 'there is no column "account": the columns are who, event, id, at' in refused.err
+    done = priced("usage", "import", str(file), "--key", "id", "--account", "who")
+    assert done.err == "columns that are not used: at\n"
+
+
+def test_a_dry_run_says_which_prices_it_cannot_foresee(priced: Shell, tmp_path: Path) -> None:
+    price = (
+        '{"model": "graduated", "per": "period", "tiers": [{"up_to": 2, "flat": 0}, {"unit": 1}]}'
+    )
+    priced.ok("events", "set", "render", "--price", price)
+    file = tmp_path / "use.csv"
+    file.write_text("account,event\nada,render\n")
+    done = priced("usage", "import", str(file), "--dry-run")
+    assert "render: tiers per period were counted from nothing" in done.err

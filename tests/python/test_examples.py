@@ -56,7 +56,8 @@ def words(n: int) -> Iterator[str]:
 
 
 def test_a_stream_is_charged_for_what_was_read(conn: Conn, account: UUID) -> None:
-    charged = example("streaming").charged
+    streaming = example("streaming")
+    charged = streaming.charged
     assert len(list(charged(conn, account, words(2500), 6))) == 2500
     assert state(conn, account) == (5, 0, 2500)
     reader = charged(conn, account, words(2500), 4)
@@ -72,9 +73,23 @@ def test_a_stream_is_charged_for_what_was_read(conn: Conn, account: UUID) -> Non
     with pytest.raises(ValueError, match="not enough credits"):
         next(charged(conn, account, words(1), 3))
     assert state(conn, account) == (Decimal("2.6"), 0, 3700)
+    # an answer that takes longer than its hold lasts is charged all the same
+    reader = charged(conn, account, words(400), 2)
+    next(reader)
+    conn.execute("select pgsaas.advance_clock('6 minutes')")
+    assert len(list(reader)) == 399
+    assert state(conn, account) == (Decimal("1.8"), 0, 4100)
+    # and one that cannot be charged is not kept quiet about
+    reader = charged(conn, account, words(2), 1)
+    next(reader)
+    conn.execute("select pgsaas.set_credit_event('llm_tokens', p_is_active => false)")
+    with pytest.raises(streaming.NotCharged, match="EVENT_INACTIVE"):
+        reader.close()
+    conn.execute("select pgsaas.set_credit_event('llm_tokens', p_is_active => true)")
+    assert state(conn, account) == (Decimal("1.8"), 0, 4100)
     # an answer much longer than thought takes what there is
     assert len(list(charged(conn, account, words(5000), 1))) == 5000
-    assert state(conn, account) == (0, 0, 8700)
+    assert state(conn, account) == (0, 0, 9100)
     assert conn.execute("select * from pgsaas.verify_ledger()").fetchall() == []
 
 

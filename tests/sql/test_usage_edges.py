@@ -176,3 +176,57 @@ def test_capture_takes_no_dimensions_as_null_or_as_an_empty_object(priced: Ledge
     first = priced.done("capture_usage", *same, Jsonb({}), p_idempotency_key="k")
     again = priced.done("capture_usage", *same, None, p_idempotency_key="k")
     assert (again["replayed"], again["seq"]) == (True, first["seq"])
+
+
+def both(ledger: Ledger, account: Any, **item: Any) -> list[dict[str, Any]]:
+    """The same use by a call and, on an account of its own, by a batch."""
+    twin = ledger.account(100)
+    named = {"p_idempotency_key" if n == "key" else f"p_{n}": v for n, v in item.items()}
+    [answer] = batch(ledger, [{"account_id": twin, **item}])
+    del answer["item"]
+    return [ledger.call("record_usage", account, **named), answer]
+
+
+def test_late_use_of_several_at_once_takes_the_price_of_its_day(priced: Ledger) -> None:
+    then = priced.scalar("select pgsaas.now()")
+    priced.after(days=3)
+    event(priced, "call", {"model": "unit", "unit": 50})
+    one, many = both(priced, priced.account(100), event="call", occurred_at=then)
+    assert (one["cost"], many["cost"]) == (2, 2)
+
+
+def test_an_event_that_is_switched_off_is_charged_to_nobody(priced: Ledger) -> None:
+    priced.call("set_credit_event", "call", p_is_active=False)
+    answers = both(priced, priced.account(100), event="call")
+    assert [code(answer) for answer in answers] == ["EVENT_INACTIVE"] * 2
+
+
+def test_a_dimension_that_the_event_does_not_have_is_refused_where_any_price_fits(
+    priced: Ledger,
+) -> None:
+    account = priced.account(100)
+    with priced.raises("22023"):
+        priced.call("record_usage", account, "call", 1, Jsonb({"colour": "red"}))
+    [answer] = batch(
+        priced, [{"account_id": account, "event": "call", "dimensions": Jsonb({"colour": "red"})}]
+    )
+    assert code(answer) == "INVALID_ARGUMENT"
+
+
+def test_use_does_not_spend_what_has_expired(priced: Ledger) -> None:
+    account = priced.account()
+    priced.done("add_credits", account, 100, p_expires_at=LATER)
+    priced.at(LATER)
+    assert code(priced.call("record_usage", account, "call")) == "INSUFFICIENT_CREDITS"
+    [answer] = batch(priced, [{"account_id": account, "event": "call"}])
+    assert code(answer) == "INSUFFICIENT_CREDITS"
+    assert priced.violations() == []
+
+
+def test_a_key_twice_in_a_batch_has_one_effect(priced: Ledger) -> None:
+    account = priced.account(100)
+    same = {"account_id": account, "event": "call", "key": "k"}
+    first, again, other = batch(priced, [same, same, {**same, "quantity": 2}])
+    assert (again["replayed"], again["usage_id"]) == (True, first["usage_id"])
+    assert code(other) == "KEY_CONFLICT"
+    assert priced.call("get_balance", account)["balance"] == 98

@@ -6,6 +6,7 @@ from tests.mutants.fault import (
     MATRIX,
     MAY,
     PRICES,
+    RANDOM,
     USAGE,
     USAGE_BATCH,
     USAGE_EDGES,
@@ -63,7 +64,7 @@ USAGE_FAULTS = [
         "sql/46_pricing.sql",
         "coalesce(u.occurred_at, v_now) as occurred_at",
         "v_now as occurred_at",
-        USAGE_BATCH,
+        USAGE_EDGES,
     ),
     Fault(
         "tiers of a period begin anew with every record",
@@ -91,14 +92,14 @@ USAGE_FAULTS = [
         "sql/46_pricing.sql",
         "               and e.is_active and coalesce(p.tier_scope",
         "               and coalesce(p.tier_scope",
-        USAGE_BATCH,
+        USAGE_EDGES,
     ),
     Fault(
         "a dimension that the event does not have is charged",
         "sql/50_usage.sql",
         "and v_priced.cost <= 1000000000000 and v_priced.is_known\n",
         "and v_priced.cost <= 1000000000000\n",
-        USAGE,
+        USAGE_EDGES,
     ),
     Fault(
         "a key of use is not compared with its dimensions",
@@ -128,7 +129,7 @@ USAGE_FAULTS = [
         "           and b.next_change_at > greatest(b.last_at, pgsaas.now())\n"
         "        returning b.seq, b.balance, b.balance - b.held",
         "        returning b.seq, b.balance, b.balance - b.held",
-        USAGE,
+        USAGE_EDGES,
     ),
     Fault(
         "a key of a query is not compared with its tools",
@@ -152,11 +153,11 @@ USAGE_FAULTS = [
         MAY,
     ),
     Fault(
-        "free use leaves no trace on the account's row",
+        "free use settles an account and forgets it",
         "sql/50_usage.sql",
         "    perform pgsaas.store_balance(p_b);\n    success := not p_b.is_frozen;",
         "    success := not p_b.is_frozen;",
-        USAGE_RACES,
+        RANDOM,
     ),
     Fault(
         "a batch of use records what was refused",
@@ -170,7 +171,7 @@ USAGE_FAULTS = [
         "sql/51_usage_batch.sql",
         "        having bool_and(i.is_good is true) and count(i.key) = count(distinct i.key)),",
         "        having bool_and(i.is_good is true)),",
-        USAGE_BATCH,
+        USAGE_EDGES,
     ),
     Fault(
         "a batch of use charges a key that was used",

@@ -21,7 +21,7 @@ from pgsaas.cli.table import plain
 from pgsaas.errors import EventNotFound
 from pgsaas.install.session import Session
 
-LISTED = ("event_name", "category", "price", "unit", "state")
+LISTED = ("event_name", "price", "for", "unit", "state")
 VERSIONS = ("effective_at", "dimensions", "price")
 
 
@@ -36,7 +36,12 @@ def to_prices(
 ) -> str | None:
     """Prices as JSON objects, as written: the database reads their figures exactly."""
     for text in texts:
-        arguments.to_object(context, parameter, text)
+        try:
+            is_object = isinstance(json.loads(text), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise click.BadParameter(f'no price such as {{"model": "unit", "unit": 2}}: {text}')
     return f"[{', '.join(texts)}]" if texts else None
 
 
@@ -105,17 +110,12 @@ def list_events(output: Output) -> None:
     rows = [
         {
             **event,
-            "state": "active" if event["is_active"] else "inactive",
-            "price": "; ".join(
-                " ".join(
-                    filter(None, [price_text(each), f"({plain(each['dimensions'])})"])
-                    if each["dimensions"]
-                    else [price_text(each)]
-                )
-                for each in event["prices"]
-            ),
+            "price": price_text(each) if each else "none yet",
+            "for": plain(each.get("dimensions")),
+            "state": "" if event["is_active"] else "inactive",
         }
         for event in found
+        for each in event["prices"] or [{}]
     ]
     output.table({"events": found}, rows, LISTED, "there are no credit events")
 
@@ -165,7 +165,8 @@ def show(output: Output, event: str) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="A dimension that prices may depend on; several may be given.",
+    help="A dimension that prices may depend on; all of them are given together, and one that a "
+    "price names stays.",
 )
 @click.option("--active/--inactive", "is_active", default=None, help="Whether it may be used.")
 @click.option(
@@ -178,11 +179,24 @@ def show(output: Output, event: str) -> None:
 @click.option("--reason", metavar="TEXT", help="Why; kept for ever.")
 @pass_output
 def set_event(output: Output, /, event: str, names: tuple[str, ...], **options: Any) -> None:
-    """Make EVENT, or change it; what is not given stays as it is."""
+    """Make EVENT, or change it; what is not given stays as it is.
+
+    \b
+    Prices are JSON, all those of a version together:
+      {"base": 3}                                         3 for each use
+      {"model": "unit", "unit": 0.002, "minimum": 0.1}    each unit
+      {"model": "package", "size": 1000, "unit": 1, "round": "up"}
+      {"model": "graduated", "per": "period", "tiers": [
+          {"up_to": 1000, "flat": 0}, {"unit": 0.5}]}     or "volume"
+    Any may have "base", "minimum" and "dimensions": {"kind": "prompt"};
+    "round" is up, down or exact, "per" is call or period.
+    """
     with open_ledger(output, ADMIN) as conn:
         known = list(names) or None
         done = call(conn, "set_credit_event", event=event, **given(dimensions=known, **options))[0]
     said = f"prices from {plain(done['effective_at'])}" if done["changed"] else "nothing changed"
+    if done["changed"] and options["is_active"] is not None:
+        said += ", active" if options["is_active"] else ", inactive"
     output.data(done, f"{event}: {said}")
 
 

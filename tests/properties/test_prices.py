@@ -110,11 +110,13 @@ def cost_of(tx: Conn, price: dict[str, Any], quantity: Decimal, before: Decimal)
 @settings(
     max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(price=prices(), quantity=QUANTITIES, before=st.just(Decimal(0)) | QUANTITIES)
+@given(data=st.data(), price=prices(), before=st.just(Decimal(0)) | QUANTITIES)
 def test_a_cost_is_what_exact_fractions_say(
-    tx: Conn, price: dict[str, Any], quantity: Decimal, before: Decimal
+    tx: Conn, data: st.DataObject, price: dict[str, Any], before: Decimal
 ) -> None:
     before = before if price.get("per") == "period" else Decimal(0)
+    ends = [tier["up_to"] for tier in price.get("tiers", []) if tier["up_to"]]
+    quantity = data.draw(QUANTITIES | st.sampled_from(ends) if ends else QUANTITIES)
     assert cost_of(tx, price, quantity, before) == expected(price, quantity, before)
 
 

@@ -250,7 +250,8 @@ begin
     v_event.is_active := coalesce(p_is_active, v_was.is_active);
     select p.effective_at into v_version from pgsaas.credit_prices p
      where p.event_name = p_event and p.effective_at <= v_at order by p.effective_at desc limit 1;
-    if p_prices is null and v_version is null then
+    if p_prices is null and not exists (
+            select from pgsaas.credit_prices p where p.event_name = p_event) then
         raise exception 'event "%" is new: it needs prices', p_event using errcode = '22023';
     end if;
     for v_price in
@@ -289,7 +290,10 @@ begin
         (select to_jsonb(p) - 'effective_at' from unnest(v_prices) p
          except select to_jsonb(p) - 'effective_at' from pgsaas.credit_prices p
           where p.event_name = p_event and p.effective_at = v_version)) then
-        if v_version = v_at and v_at <= v_now or v_at < v_now and v_version is not null then
+        if v_version = v_at and v_at <= v_now or v_at < v_now and v_version is not null
+           or v_version = v_at and exists (
+               select from pgsaas.usage_records u
+                where u.event_name = p_event and u.priced_at = v_at) then
             raise exception 'prices of "%" that were in force at % stay as they were: begin new '
                 'ones now or later', p_event, v_at using errcode = 'PT409';
         end if;

@@ -150,19 +150,50 @@ comment on function pgsaas.price_usage(text, numeric, jsonb, timestamptz) is
     'from nothing. EVENT_NOT_FOUND (also where there was no price then), EVENT_INACTIVE. 22023 for '
     'a quantity that is no amount and for dimensions that the event does not have.';
 
+create or replace function pgsaas.check_occurred_at(p_occurred_at timestamptz) returns void
+language plpgsql stable
+as $$
+begin
+    if p_occurred_at not between '1970-01-01 00:00Z' and pgsaas.now() + interval '1 hour' then
+        raise exception 'occurred_at must lie between 1970 and now: %', p_occurred_at
+            using errcode = '22023', hint = 'A clock may be ahead by up to an hour.';
+    end if;
+end $$;
+comment on function pgsaas.check_occurred_at(timestamptz) is
+    'Raises 22023 for a time before 1970, and for one more than an hour ahead. Null passes.';
+
 create or replace function pgsaas.price_item(
-    p_event text, p_quantity numeric, p_dimensions jsonb, p_occurred_at timestamptz)
+    p_event text, p_quantity numeric, p_dimensions jsonb, p_occurred_at timestamptz,
+    p_cost numeric)
 returns table (success boolean, cost numeric, error_code text, error_message text)
 language plpgsql stable rows 1
 as $$
+declare
+    v_found record;
 begin
-    return query select p.success, p.cost, p.error_code, p.error_message
-      from pgsaas.price_usage(p_event, p_quantity, p_dimensions, p_occurred_at) p;
+    perform pgsaas.check_amount(p_quantity, 'quantity');
+    perform pgsaas.check_occurred_at(p_occurred_at);
+    if p_cost <> 0 then
+        p_cost := pgsaas.check_amount(p_cost, 'cost');
+    end if;
+    select * into v_found from pgsaas.find_price(p_event, p_dimensions,
+        least(coalesce(p_occurred_at, pgsaas.now()), pgsaas.now()), p_cost is null);
+    error_code := v_found.p_error_code;
+    error_message := v_found.p_error_message;
+    success := error_code is null;
+    if success then
+        cost := coalesce(p_cost, pgsaas.usage_cost(v_found.p_price, p_quantity));
+        if cost <> 0 then
+            cost := pgsaas.check_amount(cost, 'cost');
+        end if;
+    end if;
+    return next;
 exception when invalid_parameter_value then
     return query select false, null::numeric, 'INVALID_ARGUMENT', sqlerrm;
 end $$;
-comment on function pgsaas.price_item(text, numeric, jsonb, timestamptz) is
-    'price_usage for an item of a batch: what it would raise is the item''s answer.';
+comment on function pgsaas.price_item(text, numeric, jsonb, timestamptz, numeric) is
+    'What record_usage would charge for an item of a batch, tiers counted from nothing: what it '
+    'would raise is the item''s answer.';
 
 -- Each item looks for its price by index: a session keeps this plan, so it must not depend on how
 -- small the tables were when it was made.
@@ -199,7 +230,7 @@ comment on function pgsaas.price_items(text[], numeric[], jsonb[], timestamptz[]
 
 create or replace function pgsaas.price_usage_batch(
     p_events text[], p_quantities numeric[] default null, p_dimensions jsonb[] default null,
-    p_occurred_at timestamptz[] default null)
+    p_occurred_at timestamptz[] default null, p_costs numeric[] default null)
 returns table (item integer, success boolean, cost numeric, error_code text, error_message text)
 language plpgsql stable security definer set search_path = ''
 as $$
@@ -208,28 +239,33 @@ declare
     v_prices numeric[];
 begin
     if v_n is null or v_n > 10000 or cardinality(p_quantities) <> v_n
-       or cardinality(p_dimensions) <> v_n or cardinality(p_occurred_at) <> v_n then
+       or cardinality(p_dimensions) <> v_n or cardinality(p_occurred_at) <> v_n
+       or cardinality(p_costs) <> v_n then
         raise exception 'a batch is at most 10000 items, in arrays of one length'
             using errcode = '22023';
     end if;
     select i.p_prices into v_prices
-      from pgsaas.price_items(p_events, p_quantities, p_dimensions, p_occurred_at) i;
+      from pgsaas.price_items(p_events, p_quantities, p_dimensions, p_occurred_at, p_costs) i;
     return query
         select i.place::integer, p.*
-          from unnest(p_events, p_quantities, p_dimensions, p_occurred_at, v_prices)
-               with ordinality i (event, quantity, dimensions, occurred_at, price, place)
+          from unnest(p_events, p_quantities, p_dimensions, p_occurred_at, p_costs, v_prices)
+               with ordinality i (event, quantity, dimensions, occurred_at, cost, price, place)
          cross join lateral (
-               select true, i.price, null, null where i.price is not null
+               select true, i.price, null, null where i.price between 0 and 1000000000000
+                  and scale(i.price) <= 6
                union all
                select q.* from pgsaas.price_item(i.event,
                    case when p_quantities is null then 1 else i.quantity end, i.dimensions,
-                   i.occurred_at) q where i.price is null) p
+                   i.occurred_at, i.cost) q
+                where (i.price between 0 and 1000000000000 and scale(i.price) <= 6) is not true) p
          order by i.place;
 end $$;
-comment on function pgsaas.price_usage_batch(text[], numeric[], jsonb[], timestamptz[]) is
-    'price_usage for up to 10,000 items, given as arrays of one length (an array may be null as a '
-    'whole; quantities then are 1); answers in item order. What price_usage would raise is the '
-    'item''s own INVALID_ARGUMENT. 22023 for more items or unequal arrays.';
+comment on function pgsaas.price_usage_batch(text[], numeric[], jsonb[], timestamptz[], numeric[])
+    is
+    'What record_usage_batch would charge for up to 10,000 items, given as arrays of one length '
+    '(an array may be null as a whole; quantities then are 1), tiers per period counted from '
+    'nothing; answers in item order. Wrong arguments are the item''s own INVALID_ARGUMENT. 22023 '
+    'for more items or unequal arrays.';
 
 create or replace function pgsaas.query_cost(
     p_tools text[], out cost numeric, out error_code text, out error_message text)

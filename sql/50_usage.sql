@@ -64,18 +64,6 @@ end $$;
 comment on function pgsaas.roll_up_usage(uuid) is
     'Adds the records of a locked account that its daily statistics do not count yet.';
 
-create or replace function pgsaas.check_occurred_at(p_occurred_at timestamptz) returns void
-language plpgsql stable
-as $$
-begin
-    if p_occurred_at not between '1970-01-01 00:00Z' and pgsaas.now() + interval '1 hour' then
-        raise exception 'occurred_at must lie between 1970 and now: %', p_occurred_at
-            using errcode = '22023', hint = 'A clock may be ahead by up to an hour.';
-    end if;
-end $$;
-comment on function pgsaas.check_occurred_at(timestamptz) is
-    'Raises 22023 for a time before 1970, and for one more than an hour ahead. Null passes.';
-
 create or replace function pgsaas.charge_nothing(p_b pgsaas.account_balances)
 returns table (success boolean, new_balance numeric, available numeric, error_code text,
     error_message text)

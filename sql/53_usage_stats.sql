@@ -28,8 +28,12 @@ begin
             using errcode = '22023';
     elsif exists (select from unnest(v_names) n (name)
                    where not exists (select from pgsaas.credit_events e
-                                      where n.name = any (e.dimensions))) then
-        raise exception 'no event has the dimensions %', v_names using errcode = '22023',
+                                      where n.name = any (e.dimensions))
+                     and not exists (select from pgsaas.daily_usage_stats d
+                                      where d.account_id = p_account_id
+                                        and d.dimensions ? n.name)) then
+        raise exception 'there is nothing to group by called %', array_to_string(v_names, ' or ')
+            using errcode = '22023',
             hint = 'Group by day, week or month, event, category and names of dimensions.';
     end if;
     return query

@@ -54,6 +54,9 @@ as $$
 declare
     v_wrong record;
 begin
+    if octet_length(p_idempotency_key) between 1 and 255 is not true then
+        raise exception 'an idempotency key has 1 to 255 bytes' using errcode = '22023';
+    end if;
     select h.* into v_wrong from pgsaas.host_balances(p_table, p_column) h
      where h.theirs <> round(h.theirs, 6) or not h.theirs between 0 and 1000000000000 limit 1;
     if found then

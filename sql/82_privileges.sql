@@ -66,7 +66,7 @@ begin
           ('admin', 'set_credit_event'),
           -- everybody reads
           ('app user admin', 'now current_user_id my_account_ids my_role account_id_for'),
-          ('app user admin', 'price_usage price_item price_usage_batch get_credit_cost'),
+          ('app user admin', 'price_usage price_usage_batch get_credit_cost'),
           ('app user admin', 'calculate_query_cost query_cost get_usage_stats'),
           ('app user admin', 'get_balance balance_at list_transactions explain_deduction'),
           -- what readers, views and policies call with the reader's rights

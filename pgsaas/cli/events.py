@@ -38,7 +38,7 @@ def to_prices(
     for text in texts:
         try:
             is_object = isinstance(json.loads(text), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             is_object = False
         if not is_object:
             raise click.BadParameter(f'no price such as {{"model": "unit", "unit": 2}}: {text}')

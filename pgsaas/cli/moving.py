@@ -127,6 +127,9 @@ def compare_balances(output: Output, table: str, column: str) -> int:
     """
     with open_ledger(output, OWNER) as conn, known_table():
         found = call(conn, "host_balances", table=table, column=column)
+    odd = next((each for each in found if not each["theirs"].is_finite()), None)
+    if odd:
+        raise InvalidValue(f"the balance of {odd['external_id']} is no number: {odd['theirs']}")
     differing = [
         {**each, "difference": each["ours"] - each["theirs"]}
         for each in found

@@ -117,6 +117,8 @@ def find_account(conn: Session, text: str) -> UUID:
     """
     if _UUID.match(text) and read(conn, "accounts", {"account_id": UUID(text)}):
         return UUID(text)
+    if len(text.encode()) > 511:
+        raise AccountNotFound("no account has a name of more than 511 bytes")
     cuts = [index for index, sign in enumerate(text) if sign == ":"]
     meant = [{"external_id": text}]
     meant += [{"realm": text[:cut], "external_id": text[cut + 1 :]} for cut in cuts]

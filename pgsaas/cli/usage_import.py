@@ -21,7 +21,7 @@ from pgsaas.cli.session import find_accounts, open_ledger
 from pgsaas.cli.table import plain
 from pgsaas.errors import Conflict, InvalidValue
 from pgsaas.install.session import Session
-from pgsaas.intake.importing import Import, price, read_uses, record
+from pgsaas.intake.importing import Find, Import, price, read_uses, record
 from pgsaas.intake.lines import FORMATS, Line, format_of, look_through, read_lines
 from pgsaas.intake.mapping import CLOUDEVENTS, Bad, Columns, Count
 
@@ -47,10 +47,13 @@ def to_counts(
         column, mark, rest = text.partition("=")
         event, *dimensions = rest.split(",")
         pairs = [each.partition("=") for each in dimensions]
-        if not (column and mark and event) or not all(n and m and v for n, m, v in pairs):
-            raise click.BadParameter("write COLUMN=EVENT or COLUMN=EVENT,NAME=VALUE")
         fixed = {name: value for name, _, value in pairs}
+        whole = column and mark and event and all(n and m and v for n, m, v in pairs)
+        if not whole or len(fixed) < len(pairs):
+            raise click.BadParameter("write COLUMN=EVENT or COLUMN=EVENT,NAME=VALUE")
         found.append(Count(None if column == "-" else column, event, fixed))
+    if len({count.label for count in found}) < len(found) or len(found) > 100:
+        raise click.BadParameter("give at most 100 counts, and each once")
     return tuple(found)
 
 
@@ -63,13 +66,14 @@ class BadLines:
         self.lines: list[dict[str, Any]] = []
 
     def __call__(self, bad: Bad) -> None:
+        wrong = plain(bad.wrong)[:400]
         if not self.skip:
-            raise InvalidValue(f"{self.path}, line {bad.line}: {bad.wrong}; {self._so_far()}")
-        self.lines.append({"line": bad.line, "wrong": bad.wrong})
+            raise InvalidValue(f"{self.path}, line {bad.line}: {wrong}; {self._so_far()}")
+        self.lines.append({"line": bad.line, "wrong": wrong})
         if self.output.as_json:
             return
         if len(self.lines) <= TOLD:
-            self.output.talk(f"{self.path}, line {bad.line}: {bad.wrong}")
+            self.output.talk(f"{self.path}, line {bad.line}: {wrong}")
         elif len(self.lines) == TOLD + 1:
             self.output.talk("further lines are counted only; --json lists them")
 
@@ -184,15 +188,14 @@ def import_(
         def show(done: Import) -> None:
             advance(done.lines, max(done.lines, content.lines))
 
+        find: Find = partial(find_accounts, conn)
         if dry_run:
-            price(conn, read, bad, done, show)
-            by_period = read_prices_by_period(conn)
+            nobody = UUID(int=0)
+            find = (lambda names: dict.fromkeys(names, nobody)) if spread else find
+            price(conn, read, find, bad, done, show)
+            by_period = sorted(done.events & read_prices_by_period(conn))
         else:
-            find = (
-                partial(_trial_accounts, conn, content.digest)
-                if spread
-                else partial(find_accounts, conn)
-            )
+            find = partial(_trial_accounts, conn, content.digest) if spread else find
             record(conn, read, find, bad, skip, done, show)
             by_period = []
     seconds = time.perf_counter() - began
@@ -222,10 +225,10 @@ def import_(
     return 1 if bad.lines else 0
 
 
-def read_prices_by_period(conn: Session) -> list[str]:
+def read_prices_by_period(conn: Session) -> set[str]:
     """The events that have prices whose tiers count per period."""
     found = read_rows(conn, "credit_prices", {"tier_scope": "period"}, columns=["event_name"])
-    return sorted({each["event_name"] for each in found})
+    return {each["event_name"] for each in found}
 
 
 def _told_of(output: Output, columns: Columns, lines: Iterator[Line]) -> Iterator[Line]:

@@ -40,6 +40,7 @@ class Import:
     refused: Counter[str] = field(default_factory=Counter)
     credits: Decimal = Decimal(0)
     lines: int = 0
+    events: set[str] = field(default_factory=set)  # that were priced
 
     def count(self, answers: Answers) -> None:
         """Add what a batch was answered."""
@@ -74,22 +75,22 @@ def record(
 ) -> None:
     """Record all of it; a connection in autocommit mode makes each batch a transaction.
 
-    Unless bad lines may be skipped, the first one is complained of when everything before it is
-    recorded.
+    Of a line all is recorded or nothing. Unless bad lines may be skipped, the first one is
+    complained of when everything before it is recorded.
     """
     known: dict[str, UUID | PgsaasError] = {}
-    for batch in _batched(iter(read), BATCH):
+    for batch in _batched(read, BATCH):
         uses, bad = _sorted_out(batch, find, known)
         if not skip:
             uses = _before(uses, bad[:1])
         while True:
-            answers, refused = _record(conn, uses, known, skip)
-            if skip or not refused:
+            answers, refused = _record(conn, uses, known)
+            if not refused:
                 break
-            bad = sorted([*bad, *refused], key=lambda each: each.line)
-            uses = _before(uses, refused[:1])
+            bad += refused
+            uses = _without(uses, refused) if skip else _before(uses, refused[:1])
         done.count(answers)
-        for each in sorted([*bad, *refused], key=lambda each: each.line):
+        for each in sorted(bad, key=lambda each: each.line):
             complain(each)
         done.lines = batch[-1].line
         advance(done)
@@ -98,18 +99,17 @@ def record(
 def price(
     conn: psycopg.Connection[Any],
     read: Iterable[Use | Bad],
+    find: Find,
     complain: Complain,
     done: Import,
     advance: Callable[[Import], None],
 ) -> None:
     """What all of it would cost, by the price list; nothing is recorded."""
-    for batch in _batched(iter(read), BATCH):
-        uses = [each for each in batch if isinstance(each, Use)]
-        bad = [each for each in batch if isinstance(each, Bad)]
+    known: dict[str, UUID | PgsaasError] = {}
+    for batch in _batched(read, BATCH):
+        uses, bad = _sorted_out(batch, find, known)
         answers = call(conn, "price_usage_batch", **_arrays(uses))
-        for use, answer in zip(uses, answers, strict=True):
-            if use.cost is not None and answer["success"]:
-                answer["cost"] = use.cost
+        done.events.update(use.event for use in uses)
         done.count(answers)
         for each in sorted([*bad, *_refused(uses, answers)], key=lambda each: each.line):
             complain(each)
@@ -131,6 +131,11 @@ def _sorted_out(
     return [use for use in uses if use.line not in bad], [bad[line] for line in sorted(bad)]
 
 
+def _without(uses: Iterable[Use], bad: Iterable[Bad]) -> list[Use]:
+    lines = {each.line for each in bad}
+    return [use for use in uses if use.line not in lines]
+
+
 def _before(uses: Iterable[Use], bad: Sequence[Bad]) -> list[Use]:
     return [use for use in uses if not bad or use.line < bad[0].line]
 
@@ -139,42 +144,50 @@ def _record(
     conn: psycopg.Connection[Any],
     uses: Sequence[Use],
     known: Mapping[str, UUID | PgsaasError],
-    skip: bool,
 ) -> tuple[Answers, list[Bad]]:
-    """Record uses; what was refused undoes the others, unless it may be skipped."""
-    costs = [use.cost for use in uses]
+    """Record uses, all or none: the lines of those that are refused."""
     with conn.transaction() as transaction:
         answers = call(
             conn,
             "record_usage_batch",
             account_ids=[known[use.account] for use in uses],
-            costs=costs if any(cost is not None for cost in costs) else None,
             idempotency_keys=[use.key for use in uses],
             **_arrays(uses),
         )
         refused = _refused(uses, answers)
-        if refused and not skip:
+        if refused:
             raise psycopg.Rollback(transaction)
     return answers, refused
 
 
 def _arrays(uses: Sequence[Use]) -> dict[str, Any]:
+    costs = [use.cost for use in uses]
     return {
         "events": [use.event for use in uses],
         "quantities": [use.quantity for use in uses],
         "dimensions": [json.dumps(use.dimensions) for use in uses],
         "occurred_at": [use.occurred_at for use in uses],
+        "costs": costs if any(cost is not None for cost in costs) else None,
     }
 
 
 def _refused(uses: Sequence[Use], answers: Answers) -> list[Bad]:
-    return [
-        Bad(use.line, f"{answer['error_message']} ({answer['error_code']})")
-        for use, answer in zip(uses, answers, strict=True)
-        if not answer["success"]
-    ]
+    """A line is named once, by the first of its uses that was refused."""
+    found: dict[int, Bad] = {}
+    for use, answer in zip(uses, answers, strict=True):
+        if not answer["success"]:
+            said = f"{answer['error_message']} ({answer['error_code']})"
+            found.setdefault(use.line, Bad(use.line, said))
+    return list(found.values())
 
 
-def _batched(read: Iterator[Use | Bad], size: int) -> Iterator[tuple[Use | Bad, ...]]:
-    while batch := tuple(itertools.islice(read, size)):
+def _batched(read: Iterable[Use | Bad], size: int) -> Iterator[list[Use | Bad]]:
+    """Batches that end between lines."""
+    batch: list[Use | Bad] = []
+    for _, line in itertools.groupby(read, key=lambda each: each.line):
+        batch += line
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
         yield batch

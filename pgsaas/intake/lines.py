@@ -10,9 +10,9 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import zlib
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ LONGEST = 1_000_000
 #: How many lines a quoted cell may go on for.
 CONTINUED = 100
 FORMATS = ("csv", "jsonl")
+#: What the csv module says of a line that ends within a quoted cell.
+OPEN = "unexpected end of data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def read_lines(path: Path, form: str) -> Iterator[Line]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
+    if path.exists() and not path.is_file():
+        raise InvalidValue(f"{path} cannot be read twice: save it as a file first")
     try:
         with path.open("rb") as raw:
             if raw.peek(2)[:2] == b"\x1f\x8b":
@@ -124,9 +128,14 @@ def _jsonl(texts: Iterator[_Text]) -> Iterator[Line]:
             yield Line(each.number, {}, each.wrong)
         elif each.text.strip():
             try:
-                found = json.loads(each.text, parse_float=Decimal, parse_constant=_no_number)
-            except (ValueError, RecursionError) as error:
-                yield Line(each.number, {}, f"no JSON: {error}")
+                found = json.loads(
+                    each.text,
+                    parse_float=Decimal,
+                    parse_constant=_no_number,
+                    object_pairs_hook=_once_each,
+                )
+            except (ValueError, ArithmeticError, RecursionError) as error:
+                yield Line(each.number, {}, f"no JSON: {error or type(error).__name__}")
                 continue
             if isinstance(found, dict):
                 yield Line(each.number, found)
@@ -138,13 +147,22 @@ def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
 
 
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
 def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
-    lines = _Waiting(texts)
     heading: list[str] = []
-    while each := lines.take():
+    for each in texts:
         cells, wrong = _cells(each.text) if not each.wrong else ([], each.wrong)
-        if wrong and not each.wrong and _is_open(each.text):
-            cells, wrong = _continued(each, lines, len(heading)) or ([], wrong)
+        last = each
+        if wrong == OPEN:
+            cells, wrong, last = _continued(each, texts, path)
+        if not wrong and cells and not last.text.endswith(("\n", "\r")):
+            wrong = "the file ends within this line: it may be cut off, or lacks its line end"
         if not heading and (wrong or cells):
             heading = [cell.strip() for cell in cells]
             if wrong or len(set(heading)) < len(heading) or not all(heading):
@@ -154,49 +172,31 @@ def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
             yield Line(each.number, {}, wrong)
         elif cells and len(cells) != len(heading):
             said = f"{len(heading)} columns are needed, this line has {len(cells)}"
+            if last is not each:
+                said += f" (a quoted cell goes on to line {last.number})"
             yield Line(each.number, {}, said)
         elif cells:
             yield Line(each.number, dict(zip(heading, cells, strict=True)), has_columns=True)
 
 
-class _Waiting:
-    """Lines, some of which have been looked at already."""
+def _continued(
+    first: _Text, texts: Iterator[_Text], path: Path
+) -> tuple[list[str], str | None, _Text]:
+    """The row of a quoted cell that goes on in the next lines, and its last line.
 
-    def __init__(self, texts: Iterator[_Text]) -> None:
-        self.texts = texts
-        self.looked_at: deque[_Text] = deque()
-
-    def take(self) -> _Text | None:
-        return self.looked_at.popleft() if self.looked_at else next(self.texts, None)
-
-    def look(self, ahead: int) -> _Text | None:
-        while len(self.looked_at) <= ahead:
-            if (text := next(self.texts, None)) is None:
-                return None
-            self.looked_at.append(text)
-        return self.looked_at[ahead]
-
-
-def _is_open(text: str) -> bool:
-    return text.count('"') % 2 == 1
-
-
-def _continued(first: _Text, lines: _Waiting, columns: int) -> tuple[list[str], str | None] | None:
-    """The row of a quoted cell that goes on in the next lines, which are then taken."""
+    What stands within a cell is never a line of its own, so nothing goes on where one has no end.
+    """
     parts, length = [first.text], len(first.text)
-    for ahead in range(CONTINUED):
-        more = lines.look(ahead)
-        if more is None or more.wrong or (length := length + len(more.text)) > LONGEST:
-            return None
+    for more in itertools.islice(texts, CONTINUED):
+        length += len(more.text)
+        if more.wrong or length > LONGEST:
+            break
         parts.append(more.text)
-        if _is_open(more.text):
+        if '"' in more.text:
             cells, wrong = _cells("".join(parts))
-            if wrong or (columns and len(cells) != columns):
-                return None  # it was a stray quote: the next lines are lines of their own
-            for _ in range(ahead + 1):
-                lines.take()
-            return cells, None
-    return None
+            if wrong != OPEN:
+                return cells, wrong, more
+    raise InvalidValue(f"{path}, line {first.number}: a quoted cell begins and has no end")
 
 
 def _cells(text: str) -> tuple[list[str], str | None]:

@@ -24,7 +24,7 @@ class Count:
     @property
     def label(self) -> str:
         """What tells it from the other counts of a line."""
-        fixed = "".join(f",{name}={value}" for name, value in self.dimensions.items())
+        fixed = "".join(f",{name}={value}" for name, value in sorted(self.dimensions.items()))
         return f"{self.column or '-'}={self.event}{fixed}"
 
 
@@ -97,7 +97,7 @@ def uses_of(line: Line, columns: Columns, digest: str) -> Iterator[Use]:
     if line.wrong:
         raise InvalidValue(line.wrong)
     key = [_text(line, name) for name in columns.key]
-    stem = json.dumps(key) if len(key) > 1 else (key or [f"{digest}:{line.number}"])[0]
+    key = key or [f"{digest}:{line.number}"]
     common: dict[str, Any] = {
         "line": line.number,
         "account": _text(line, columns.account),
@@ -106,7 +106,7 @@ def uses_of(line: Line, columns: Columns, digest: str) -> Iterator[Use]:
     }
     if columns.time and ("time" in columns.given or _has(line, columns.time)):
         common["occurred_at"] = _moment(line, columns.time)
-    if columns.cost and _has(line, columns.cost):
+    if columns.cost and _value(line, columns.cost) not in ("", None):
         common["cost"] = _figure(line, columns.cost)
     named = {
         name: _text(line, column)
@@ -118,15 +118,20 @@ def uses_of(line: Line, columns: Columns, digest: str) -> Iterator[Use]:
         if "quantity" in columns.given or _is_there(line, columns.quantity):
             quantity = _figure(line, columns.quantity)
         event = _text(line, columns.event)
-        yield Use(event=event, quantity=quantity, dimensions=named, key=stem, **common)
+        yield Use(event=event, quantity=quantity, dimensions=named, key=_joined(key), **common)
     for count in columns.counts:
         quantity = _figure(line, count.column) if count.column else Decimal(1)
         if quantity:
             dimensions = {**named, **count.dimensions}
-            own = f"{stem}:{count.label}"
+            own = _joined([*key, count.label])
             yield Use(
                 event=count.event, quantity=quantity, dimensions=dimensions, key=own, **common
             )
+
+
+def _joined(parts: list[str]) -> str:
+    """One key of several parts, which no other parts have."""
+    return json.dumps(parts, ensure_ascii=False) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,10 @@ def _text(line: Line, name: str) -> str:
     text = str(found)
     if "\x00" in text:
         raise InvalidValue(f"{name} has a character of code 0")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"{name} has half a character: {text[error.start]!a}") from error
     return text
 
 
@@ -189,7 +198,13 @@ def _figure(line: Line, name: str) -> Decimal:
     try:
         if not text.isascii() or "_" in text:
             raise InvalidOperation
-        return Decimal(text)
+        found = Decimal(text)
+        if found.is_finite() and (found.adjusted() > 30 or len(text) > 100):
+            raise InvalidOperation
+        exponent = found.as_tuple().exponent
+        if isinstance(exponent, int) and exponent < -30:
+            raise InvalidOperation
+        return found
     except InvalidOperation:
         raise InvalidValue(f"{name} is no number: {text[:40]!r}") from None
 
@@ -198,6 +213,6 @@ def _moment(line: Line, name: str) -> datetime:
     text = _text(line, name)
     try:
         found = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise InvalidValue(f"{name} is no time in ISO 8601: {text[:40]!r}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

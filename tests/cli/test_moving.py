@@ -121,3 +121,11 @@ def test_in_shadow_nothing_is_refused_and_differences_are_told(shell: Shell, hos
     shell.ok("settings", "set", "shadow", "false")
     assert shell("credits", "deduct", "1", "1").code == 1
     assert shell.ok("verify").startswith("all is well")
+
+
+def test_a_balance_that_is_no_number_is_named(shell: Shell, host: Conn) -> None:
+    host.execute("alter table public.users alter credits type float8")
+    host.execute("update public.users set credits = 'NaN' where id < 3")
+    refused = shell("compare-balances", "public.users", "credits")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "is no number: NaN" in refused.err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pgsaas.intake import importing
 from pgsaas.intake.lines import LONGEST
 from tests.cli.conftest import Shell
 from tests.conftest import Conn, Database
@@ -76,7 +77,6 @@ WRONG = {
     "unknown account": ("cy,call,1,x\n", 'no account "cy"'),
     "unknown event": ("ada,dance,1,x\n", 'no credit event "dance" (EVENT_NOT_FOUND)'),
     "poor account": ("bo,call,100,x\n", "not enough credits"),
-    "open quote": ('ada,"call,1,x\n', "unexpected end of data"),
     "code 0": ("ada,ca\0ll,1,x\n", "event has a character of code 0"),
     "no UTF-8": ("ada,ca\udcffll,1,x\n", "no text in UTF-8 (byte 7)"),
     "long line": (f"ada,{'x' * LONGEST},1,x\n", f"longer than {LONGEST:,} bytes"),
@@ -275,14 +275,137 @@ def test_a_bad_line_stops_at_its_line_wherever_it_is(
     assert [row[2] for row in recorded(conn)] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_a_stray_quote_costs_its_own_line_only(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+NOTE = "account,event,quantity,id,note\n"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        'ada,call,1,b,"hello\nbo,call,4,inj,y\nbye"\n',
+        'ada,call,1,b,"hello\nbo,call,4,inj,y\nbye",odd\n',
+        'ada,call,1,b 5" disk,"hi\nbo,call,4,inj,y\nbye"\n',
+        'ada,call,1,b,"hello\n' + "x\n" * 101 + 'bo,call,4,inj,y\nbye"\n',
+        'ada,call,1,b,"hello\nbo,call,4,inj,y\n',
+    ],
+)
+def test_what_stands_within_a_cell_is_never_use_of_somebody(
+    priced: Shell, conn: Conn, tmp_path: Path, cells: str
+) -> None:
     file = tmp_path / "use.csv"
-    lines = [f"ada,call,{n},{n}" for n in range(1, 6)]
-    lines[1], lines[3] = 'ada,call,2,"2', 'ada,call,4,"4'
-    file.write_text(HEADING + "\n".join(lines) + "\n")
-    done = priced("usage", "import", str(file), "--key", "id", "--skip", "--json")
-    assert [each["line"] for each in done.json["bad_lines"]] == [3, 5]
-    assert [row[2] for row in recorded(conn)] == [1, 3, 5]
+    file.write_text(NOTE + "ada,call,2,a,ok\n" + cells + "ada,call,3,c,ok\n")
+    priced("usage", "import", str(file), "--key", "id", "--skip")
+    assert {row[0] for row in recorded(conn)} <= {"ada"}
+
+
+def test_a_cell_without_an_end_stops_everything(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text(HEADING + 'ada,call,1,"2\nada,call,2,b\n')
+    refused = priced("usage", "import", str(file), "--key", "id", "--skip")
+    assert (refused.code, recorded(conn)) == (1, [])
+    assert refused.err == f"pgsaas: {file}, line 2: a quoted cell begins and has no end\n"
+
+
+def test_a_last_line_that_may_be_cut_off_is_not_recorded(
+    priced: Shell, conn: Conn, tmp_path: Path
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text(HEADING + "ada,call,1,a\nada,call,2,req-2")
+    refused = priced("usage", "import", str(file), "--key", "id")
+    assert "line 3: the file ends within this line" in refused.err
+    file.write_text(HEADING + "ada,call,1,a\nada,call,2,req-23\n")
+    assert priced.json("usage", "import", str(file), "--key", "id")["recorded"] == 1
+    assert [row[2] for row in recorded(conn)] == [1, 2]
+
+
+HUGE = ["1e400000", "1e999999999", "1e-20000", "9" * 20_000, "0." + "1" * 200]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("quantity", f'"{text}"') for text in HUGE),
+        ("f", "1e99999999999999999999"),
+        ("f", "NaN"),
+        ("id", '"\\ud800"'),
+        ("kind", '"\\ud800"'),
+        ("time", '"2024-01-01T00:00:00+23:00"'),
+        ("time", '"9999-12-31T23:00:00-12:00"'),
+        ("account", '"' + ":" * 60_000 + '"'),
+        ("quantity", "[" * 20_000),
+        ("quantity", '1, "quantity": 2'),
+    ],
+    ids=range(14),
+)
+def test_a_value_that_no_database_takes_is_its_lines_own(
+    priced: Shell, conn: Conn, tmp_path: Path, name: str, value: str
+) -> None:
+    priced.ok("events", "set", "call", "--has-dimension", "kind")
+    at = conn.execute("select pgsaas.now()").fetchone()
+    assert at
+
+    def line(id_: str, **more: str) -> str:
+        use = {"account": '"ada"', "event": '"call"', "id": f'"{id_}"', "quantity": "1"}
+        use |= {"time": f'"{at[0].isoformat()}"'} | more
+        return "{" + ", ".join(f'"{key}": {text}' for key, text in use.items()) + "}\n"
+
+    file = tmp_path / "use.jsonl"
+    file.write_text(line("1") + line("2", **{name: value}) + line("3"))
+    options = ["--key", "id", "--time", "time", "--dimension", "kind=kind"]
+    refused = priced("usage", "import", str(file), *options)
+    assert (refused.code, len(refused.err) < 1000, refused.err.count("\n")) == (1, True, 1)
+    assert f"{file}, line 2: " in refused.err
+    assert len(recorded(conn)) == 1
+    skipped = priced("usage", "import", str(file), *options, "--skip", "--json")
+    assert [each["line"] for each in skipped.json["bad_lines"]] == [2]
+    assert len(recorded(conn)) == 2
+
+
+@pytest.mark.parametrize("skip", [[], ["--skip"]])
+def test_of_a_line_all_is_recorded_or_nothing(
+    priced: Shell, conn: Conn, tmp_path: Path, skip: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "BATCH", 4)
+    file = tmp_path / "use.csv"
+    rows = ["ada,1,1,1,1", "bo,2,1,2,9", "ada,3,1,1,1"]  # bo has 10 credits
+    file.write_text("account,id,a,b,c\n" + "\n".join(rows) + "\n")
+    counts = [part for name in "abc" for part in ("--count", f"{name}=call")]
+    done = priced("usage", "import", str(file), "--key", "id", *counts, *skip)
+    assert done.err.count("line 3: ") == 1
+    assert [row[0] for row in recorded(conn)] == ["ada"] * (6 if skip else 3)
+
+
+def test_counts_have_keys_of_their_own(priced: Shell, conn: Conn, tmp_path: Path) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text("account,id,b,a:b\nada,x,0,2\nada,x:a,2,0\n")
+    counts = ["--count", "b=call", "--count", "a:b=call"]
+    done = priced.json("usage", "import", str(file), "--key", "id", *counts)
+    assert (done["recorded"], done["replayed"]) == (2, 0)
+    assert priced("usage", "import", str(file), "--key", "id", *counts, *counts).code == 2
+    odd = ["--count", "b=call,kind=x,kind=y"]
+    assert priced("usage", "import", str(file), "--key", "id", *odd).code == 2
+
+
+@pytest.mark.parametrize(
+    ("cost", "at", "account"),
+    [("-5", "", "ada"), ("0.0000001", "", "ada"), ("1e13", "", "ada"), ("1", "", "cy")],
+)
+def test_a_dry_run_refuses_what_the_import_would(
+    priced: Shell, tmp_path: Path, cost: str, at: str, account: str
+) -> None:
+    file = tmp_path / "use.csv"
+    file.write_text(f"account,event,id,cost\n{account},call,1,{cost}\n")
+    options = ["--key", "id", "--cost", "cost"]
+    dry = priced("usage", "import", str(file), *options, "--dry-run")
+    real = priced("usage", "import", str(file), *options)
+    assert dry.code == real.code == 1
+    assert dry.err.partition(";")[0] == real.err.partition(";")[0]
+
+
+def test_what_can_be_read_once_only_is_refused(priced: Shell, tmp_path: Path) -> None:
+    pipe = tmp_path / "use.csv"
+    os.mkfifo(pipe)
+    refused = priced("usage", "import", str(pipe), "--key", "id")
+    assert "cannot be read twice" in refused.err
 
 
 def test_what_a_line_leaves_empty_is_left_to_the_event(

@@ -15,7 +15,7 @@ READERS_CALL = frozenset({
     "acts_as_system", "read_claims", "transaction_stamp", "identity_realm", "raise_not_found",
     "project_account", "plan_settlement", "grants_to_settle", "new_row", "new_grant",
     "expired_grant", "hand_on", "admitted_grant", "due_events", "end_period", "return_part",
-    "return_parts", "cancel_debt", "pay", "debts_to_settle", "query_cost", "price_item",
+    "return_parts", "cancel_debt", "pay", "debts_to_settle", "query_cost",
     "source_rank", "period_end", "exact_interval", "free_by_source", "row_allocations",
 })  # fmt: skip
 #: Called by the policies of pgsaas_admin alone.

@@ -230,3 +230,48 @@ def test_a_key_twice_in_a_batch_has_one_effect(priced: Ledger) -> None:
     assert (again["replayed"], again["usage_id"]) == (True, first["usage_id"])
     assert code(other) == "KEY_CONFLICT"
     assert priced.call("get_balance", account)["balance"] == 98
+
+
+def test_a_version_that_use_was_charged_by_is_not_replaced(priced: Ledger) -> None:
+    """Also where whoever replaces it began before it came into force."""
+    now = priced.scalar("select pgsaas.now()")
+    soon = now + timedelta(hours=1)
+    event(priced, "call", {"model": "unit", "unit": 5}, p_effective_at=soon)
+    priced.at(soon)
+    assert priced.done("record_usage", priced.account(100), "call")["cost"] == 5
+    priced.at(now)
+    with priced.raises("PT409"):
+        event(priced, "call", {"model": "unit", "unit": 9}, p_effective_at=soon)
+
+
+def test_an_event_whose_prices_begin_later_can_be_switched_off(ledger: Ledger) -> None:
+    event(ledger, "later", {"base": 5}, p_effective_at=LATER)
+    assert ledger.call("set_credit_event", "later", p_is_active=False)["changed"]
+
+
+def test_use_is_counted_by_a_dimension_that_was_taken_away(priced: Ledger) -> None:
+    priced.call("set_credit_event", "call", p_dimensions=["zone"])
+    account = priced.account(1000)
+    item = {"account_id": account, "event": "call", "dimensions": Jsonb({"zone": "eu"})}
+    batch(priced, [item] * 100)
+    priced.conn.execute("update pgsaas.credit_events set dimensions = '{}' where true")
+    [row] = priced.call_all("get_usage_stats", account, p_group_by=["zone"])
+    assert (row["records"], row["dimensions"]) == (100, {"zone": "eu"})
+
+
+def test_a_batch_is_priced_as_it_would_be_charged(priced: Ledger) -> None:
+    now = priced.scalar("select pgsaas.now()")
+    answers = priced.call_all(
+        "price_usage_batch",
+        ["call", "call", "call", "nothing", "call", "tokens"],
+        p_costs=[None, Decimal("1.5"), Decimal(-1), Decimal(1), None, Decimal(4)],
+        p_occurred_at=[None, None, None, None, now + timedelta(days=1), None],
+    )
+    assert [(code(a), a["cost"]) for a in answers] == [
+        (None, 2),
+        (None, Decimal("1.5")),
+        ("INVALID_ARGUMENT", None),
+        ("EVENT_NOT_FOUND", None),
+        ("INVALID_ARGUMENT", None),
+        (None, 4),
+    ]

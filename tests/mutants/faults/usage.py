@@ -212,9 +212,16 @@ USAGE_FAULTS = [
     Fault(
         "prices of the past are changed",
         "sql/45_prices.sql",
-        " or v_at < v_now and v_version is not null then",
-        " then",
+        " or v_at < v_now and v_version is not null\n",
+        "\n",
         USAGE,
+    ),
+    Fault(
+        "a version that use was charged by is replaced",
+        "sql/45_prices.sql",
+        "                where u.event_name = p_event and u.priced_at = v_at) then",
+        "                where false) then",
+        USAGE_EDGES,
     ),
     Fault(
         "a minimum is not rounded",

@@ -157,12 +157,15 @@ class Lab:
         written = self.value(f"select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')")
         return float(written) / calls
 
-    def problems(self) -> list[str]:
-        """What verify_ledger finds in every database of this server, and deadlocks."""
+    def problems(self, kept: Sequence[str] = ("bench", FRESH)) -> list[str]:
+        """What verify_ledger finds in every other database of this server, and deadlocks.
+
+        They are dropped then: in memory, all of them together are too large for most machines.
+        """
         found = []
         with self.connect("postgres") as conn:
             query = "select datname, deadlocks from pg_stat_database where datname ~ '^bench'"
-            databases = conn.execute(query).fetchall()
+            databases = [row for row in conn.execute(query).fetchall() if row[0] not in kept]
         for name, deadlocks in databases:
             say(f"verifying the ledgers of {name}")
             if deadlocks:
@@ -170,6 +173,8 @@ class Lab:
             with self.connect(name) as conn:
                 rows = conn.execute("select * from pgsaas.verify_ledger() limit 10").fetchall()
             found += [f"{name}: {row}" for row in rows]
+            with self.connect("postgres") as conn:
+                conn.execute(f"drop database {name}".encode())
         return found
 
     def _rounds(self, shapes: Mapping[str, Shape], once: Any) -> Readings:

@@ -4,7 +4,7 @@
 -- no lock: one statement, one snapshot, so it may run beside any load. A row per violation; no row
 -- means that the invariants hold for the accounts looked at.
 
--- Compiled (jit), this statement waits six seconds for its compiler before it looks at a row.
+-- Compiled (jit), this statement would wait for seconds for its compiler before it looks at a row.
 create or replace function pgsaas.verify_ledger(p_account_id uuid default null)
 returns table (account_id uuid, rule text, detail text)
 language plpgsql stable security definer set search_path = '' set jit = off

@@ -23,8 +23,8 @@ $$;
 comment on function pgsaas.price_for(text, jsonb, timestamptz) is
     'The price of an event with these dimensions at a time; no row if there was none.';
 
--- What the units up to a number have cost at the least, where the price of all of them is that of
--- the tier they reach: no tier's end is passed without its price, so nothing is ever given back.
+-- What units cost together is the price of the tier they reach, which may be lower than what fewer
+-- of them cost. What was charged is never given back, so the highest price on the way counts.
 create or replace function pgsaas.volume_so_far(p_tiers jsonb, p_quantity numeric)
 returns numeric
 language sql immutable parallel safe
@@ -226,7 +226,7 @@ begin
 end $$;
 comment on function pgsaas.price_items(text[], numeric[], jsonb[], timestamptz[], numeric[]) is
     'What items cost, or the stated costs, in item order, and the versions that say so. Null where '
-    'price_usage has to say what is wrong, or where the tiers count per period.';
+    'price_item has to say what is wrong, or where the tiers count per period.';
 
 create or replace function pgsaas.price_usage_batch(
     p_events text[], p_quantities numeric[] default null, p_dimensions jsonb[] default null,

@@ -82,8 +82,7 @@ begin
     return next;
 end $$;
 comment on function pgsaas.charge_nothing(pgsaas.account_balances) is
-    'What a charge of 0 would answer for a locked account. It writes the account''s row, so that a '
-    'transaction with an older snapshot learns that it lost a race (40001).';
+    'What a charge of 0 answers for a locked account, which it settles.';
 
 create or replace function pgsaas.store_usage(
     p_record pgsaas.usage_records, p_counted pgsaas.usage_periods default null)
@@ -143,8 +142,8 @@ begin
 end $$;
 comment on function pgsaas.price_record(pgsaas.account_balances, pgsaas.usage_records) is
     'Prices a record that is to be, unless its cost is stated, or says why it cannot be; p_counted '
-    'is what its price counts per period. 22023 for '
-    'dimensions that the event does not have, and for a cost that is no amount.';
+    'is what its price counts per period. 22023 for dimensions that the event does not have, and '
+    'for a cost that is no amount.';
 
 -- the record holds every argument: no hash is needed to compare them
 create or replace function pgsaas.is_same_usage(

@@ -159,8 +159,11 @@ def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
     for each in texts:
         cells, wrong = _cells(each.text) if not each.wrong else ([], each.wrong)
         last = each
+        has_end = True
         if wrong == OPEN:
-            cells, wrong, last = _continued(each, texts, path)
+            cells, wrong, last = _continued(each, texts)
+            has_end = wrong != OPEN
+            wrong = wrong if has_end else "a quoted cell has no end: nothing after it can be read"
         if not wrong and cells and not last.text.endswith(("\n", "\r")):
             wrong = "the file ends within this line: it may be cut off, or lacks its line end"
         if not heading and (wrong or cells):
@@ -170,6 +173,8 @@ def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
                 raise InvalidValue(f"{path}, line {each.number}: {said}")
         elif wrong:
             yield Line(each.number, {}, wrong)
+            if not has_end:
+                return
         elif cells and len(cells) != len(heading):
             said = f"{len(heading)} columns are needed, this line has {len(cells)}"
             if last is not each:
@@ -179,12 +184,10 @@ def _csv(texts: Iterator[_Text], path: Path) -> Iterator[Line]:
             yield Line(each.number, dict(zip(heading, cells, strict=True)), has_columns=True)
 
 
-def _continued(
-    first: _Text, texts: Iterator[_Text], path: Path
-) -> tuple[list[str], str | None, _Text]:
+def _continued(first: _Text, texts: Iterator[_Text]) -> tuple[list[str], str | None, _Text]:
     """The row of a quoted cell that goes on in the next lines, and its last line.
 
-    What stands within a cell is never a line of its own, so nothing goes on where one has no end.
+    It is still OPEN where the cell has no end. What stands within a cell is never a line.
     """
     parts, length = [first.text], len(first.text)
     for more in itertools.islice(texts, CONTINUED):
@@ -196,7 +199,7 @@ def _continued(
             cells, wrong = _cells("".join(parts))
             if wrong != OPEN:
                 return cells, wrong, more
-    raise InvalidValue(f"{path}, line {first.number}: a quoted cell begins and has no end")
+    return [], OPEN, first
 
 
 def _cells(text: str) -> tuple[list[str], str | None]:

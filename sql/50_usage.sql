@@ -175,6 +175,29 @@ $$;
 comment on function pgsaas.answer_again(pgsaas.account_balances, pgsaas.usage_records) is
     'The answer to a request whose record there is already.';
 
+create or replace function pgsaas.answer_unpriced(
+    p_b pgsaas.account_balances, p_error_code text, p_error_message text)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, cost numeric, usage_id bigint)
+language sql stable rows 1
+as $$
+    select false, b.balance, pgsaas.available(b), p_error_code, p_error_message, null::bigint,
+           false, null::numeric, null::bigint
+      from pgsaas.project_account(p_b) b
+$$;
+comment on function pgsaas.answer_unpriced(pgsaas.account_balances, text, text) is
+    'The answer to a request that has no price: what is due is shown as done.';
+
+create or replace function pgsaas.usage_of_key(p_account_id uuid, p_key text)
+returns pgsaas.usage_records
+language sql volatile
+as $$
+    select * from pgsaas.usage_records u
+     where u.account_id = p_account_id and u.idempotency_key = p_key
+$$;
+comment on function pgsaas.usage_of_key(uuid, text) is
+    'The record of a locked account that has this key; nulls if none has.';
+
 create or replace function pgsaas.record_usage_slow(
     p_account_id uuid, p_event text, p_quantity numeric, p_dimensions jsonb,
     p_occurred_at timestamptz, p_cost numeric, p_idempotency_key text, p_metadata jsonb)
@@ -196,10 +219,7 @@ begin
         return next;
         return;
     end if;
-    if p_idempotency_key is not null then
-        select * into v_record from pgsaas.usage_records u
-         where u.account_id = p_account_id and u.idempotency_key = p_idempotency_key;
-    end if;
+    v_record := pgsaas.usage_of_key(p_account_id, p_idempotency_key);
     if v_record.usage_id is not null then
         if pgsaas.is_same_usage(v_record, p_event, p_quantity, p_dimensions, p_occurred_at,
                p_cost) is not true then
@@ -218,22 +238,20 @@ begin
     v_record.idempotency_key := p_idempotency_key;
     v_record.metadata := nullif(p_metadata, '{}');
     select * into v_priced from pgsaas.price_record(v_b, v_record);
+    if v_priced.p_error_code is not null then
+        return query select * from pgsaas.answer_unpriced(v_b, v_priced.p_error_code,
+            v_priced.p_error_message);
+        return;
+    end if;
     v_record := v_priced.p_record;
-    error_code := v_priced.p_error_code;
-    error_message := v_priced.p_error_message;
-    if error_code is null and v_record.cost > 0 then
+    if v_record.cost > 0 then
         select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq
           into success, new_balance, available, error_code, error_message, v_record.seq
           from pgsaas.deduct_slow(p_account_id, array[v_record.cost], array[null::uuid],
               array[null::text], array[p_event], array[null::text], array[null::jsonb]) d;
-    elsif error_code is null then
+    else
         select f.* into success, new_balance, available, error_code, error_message
           from pgsaas.charge_nothing(v_b) f;
-    end if;
-    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
-        v_b := pgsaas.project_account(v_b);
-        new_balance := v_b.balance;
-        available := pgsaas.available(v_b);
     end if;
     cost := v_record.cost;
     if success then

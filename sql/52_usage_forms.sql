@@ -28,10 +28,7 @@ begin
         return next;
         return;
     end if;
-    if p_idempotency_key is not null then
-        select * into v_record from pgsaas.usage_records u
-         where u.account_id = p_account_id and u.idempotency_key = p_idempotency_key;
-    end if;
+    v_record := pgsaas.usage_of_key(p_account_id, p_idempotency_key);
     if v_record.usage_id is not null then
         if v_record.request_hash is distinct from v_hash then
             perform pgsaas.raise_key_conflict(p_idempotency_key);
@@ -41,20 +38,18 @@ begin
     end if;
     select q.cost, q.error_code, q.error_message into cost, error_code, error_message
       from pgsaas.query_cost(p_tools) q;
-    if cost > 0 then
+    if error_code is not null then
+        return query select * from pgsaas.answer_unpriced(v_b, error_code, error_message);
+        return;
+    elsif cost > 0 then
         select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq
           into success, new_balance, available, error_code, error_message, seq
           from pgsaas.deduct_slow(p_account_id, array[pgsaas.check_amount(cost, 'cost')],
               array[null::uuid], array[null::text], array[coalesce(p_description, 'query')],
               array[null::text], array[null::jsonb]) d;
-    elsif cost = 0 then
+    else
         select f.* into success, new_balance, available, error_code, error_message
           from pgsaas.charge_nothing(v_b) f;
-    end if;
-    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
-        v_b := pgsaas.project_account(v_b);
-        new_balance := v_b.balance;
-        available := pgsaas.available(v_b);
     end if;
     if success then
         v_record.account_id := p_account_id;
@@ -107,10 +102,7 @@ begin
     end if;
     v_hash := pgsaas.request_hash(p_hold_id::text, p_event, p_quantity::text,
         nullif(p_dimensions, '{}')::text, p_shortfall);
-    if p_idempotency_key is not null then
-        select * into v_record from pgsaas.usage_records u
-         where u.account_id = p_account_id and u.idempotency_key = p_idempotency_key;
-    end if;
+    v_record := pgsaas.usage_of_key(p_account_id, p_idempotency_key);
     if v_record.usage_id is not null then
         if v_record.request_hash is distinct from v_hash then
             perform pgsaas.raise_key_conflict(p_idempotency_key);
@@ -128,24 +120,22 @@ begin
     v_record.request_hash := v_hash;
     v_record.metadata := nullif(p_metadata, '{}');
     select * into v_priced from pgsaas.price_record(v_b, v_record);
+    if v_priced.p_error_code is not null then
+        return query select * from pgsaas.answer_unpriced(v_b, v_priced.p_error_code,
+            v_priced.p_error_message);
+        return;
+    end if;
     v_record := v_priced.p_record;
-    error_code := v_priced.p_error_code;
-    error_message := v_priced.p_error_message;
-    if error_code is null and v_record.cost > 0 then
+    if v_record.cost > 0 then
         select c.success, c.new_balance, c.available, c.error_code, c.error_message, c.seq,
                c.captured
           into success, new_balance, available, error_code, error_message, v_record.seq,
                v_record.cost
           from pgsaas.capture_hold(p_account_id, p_hold_id, v_record.cost, p_shortfall) c;
-    elsif error_code is null then
+    else
         select r.success, r.new_balance, r.available, r.error_code, r.error_message
           into success, new_balance, available, error_code, error_message
           from pgsaas.release_hold(p_account_id, p_hold_id) r;
-    end if;
-    if error_code in ('EVENT_NOT_FOUND', 'EVENT_INACTIVE') then
-        v_b := pgsaas.project_account(v_b);
-        new_balance := v_b.balance;
-        available := pgsaas.available(v_b);
     end if;
     cost := v_record.cost;
     if success then

@@ -110,6 +110,44 @@ CREATE TABLE pgsaas.usage_records (
     metadata jsonb
 );
 
+CREATE TABLE pgsaas.plan_versions (
+    plan_id text NOT NULL,
+    version integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    name text NOT NULL,
+    description text,
+    rank integer NOT NULL,
+    allowance numeric NOT NULL,
+    rollover_limit numeric,
+    trial_days integer NOT NULL,
+    burn_order text,
+    on_upgrade text NOT NULL,
+    renewal_grace interval NOT NULL,
+    past_due_grace interval NOT NULL,
+    features jsonb NOT NULL,
+    limits jsonb NOT NULL,
+    rate_limits jsonb NOT NULL,
+    CONSTRAINT plan_versions_allowance_check CHECK (((allowance >= (0)::numeric) AND (allowance <= ('1000000000000'::bigint)::numeric) AND (allowance = round(allowance, 6)))),
+    CONSTRAINT plan_versions_burn_order_check CHECK ((burn_order = ANY (ARRAY['purchased_first'::text, 'expiring_first'::text]))),
+    CONSTRAINT plan_versions_description_check CHECK ((octet_length(description) <= 4096)),
+    CONSTRAINT plan_versions_grace_check CHECK ((((renewal_grace >= '00:00:00'::interval) AND (renewal_grace <= '30 days'::interval)) AND ((past_due_grace >= '00:00:00'::interval) AND (past_due_grace <= '90 days'::interval)))),
+    CONSTRAINT plan_versions_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 100))),
+    CONSTRAINT plan_versions_on_upgrade_check CHECK ((on_upgrade = ANY (ARRAY['keep'::text, 'replace'::text]))),
+    CONSTRAINT plan_versions_rollover_limit_check CHECK (((rollover_limit >= (0)::numeric) AND (rollover_limit <= ('1000000000000'::bigint)::numeric) AND (rollover_limit = round(rollover_limit, 6)))),
+    CONSTRAINT plan_versions_trial_days_check CHECK (((trial_days >= 0) AND (trial_days <= 730)))
+);
+
+CREATE TABLE pgsaas.plan_prices (
+    plan_id text NOT NULL,
+    version integer NOT NULL,
+    billing_interval text NOT NULL,
+    currency text NOT NULL,
+    unit_amount bigint NOT NULL,
+    CONSTRAINT plan_prices_billing_interval_check CHECK ((billing_interval = ANY (ARRAY['month'::text, 'year'::text]))),
+    CONSTRAINT plan_prices_currency_check CHECK ((currency ~ '^[a-z]{3}$'::text)),
+    CONSTRAINT plan_prices_unit_amount_check CHECK (((unit_amount >= 0) AND (unit_amount <= 99999999)))
+);
+
 CREATE TABLE pgsaas.credit_prices (
     event_name text NOT NULL,
     effective_at timestamp with time zone NOT NULL,
@@ -260,6 +298,24 @@ CREATE TABLE pgsaas.credit_holds (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE pgsaas.credit_products (
+    product_id text NOT NULL,
+    name text NOT NULL,
+    description text,
+    credits numeric NOT NULL,
+    expires_after interval,
+    discounts jsonb DEFAULT '[]'::jsonb NOT NULL,
+    prices jsonb NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT credit_products_credits_check CHECK (((credits > (0)::numeric) AND (credits <= ('1000000000000'::bigint)::numeric) AND (credits = round(credits, 6)))),
+    CONSTRAINT credit_products_description_check CHECK ((octet_length(description) <= 4096)),
+    CONSTRAINT credit_products_expires_after_check CHECK ((expires_after > '00:00:00'::interval)),
+    CONSTRAINT credit_products_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 100))),
+    CONSTRAINT credit_products_product_id_check CHECK ((product_id ~ '^[a-z0-9][a-z0-9_.-]{0,99}$'::text))
+);
+
 CREATE TABLE pgsaas.daily_usage_stats (
     account_id uuid NOT NULL,
     day date NOT NULL,
@@ -318,6 +374,17 @@ ALTER TABLE pgsaas.outbox_messages ALTER COLUMN outbox_message_id ADD GENERATED 
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+CREATE TABLE pgsaas.plans (
+    plan_id text NOT NULL,
+    version integer NOT NULL,
+    is_default boolean DEFAULT false NOT NULL,
+    is_retired boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT plans_default_check CHECK ((NOT (is_default AND is_retired))),
+    CONSTRAINT plans_plan_id_check CHECK ((plan_id ~ '^[a-z0-9][a-z0-9_.-]{0,99}$'::text))
 );
 
 CREATE TABLE pgsaas.platform_admins (
@@ -399,6 +466,9 @@ ALTER TABLE ONLY pgsaas.credit_holds
 ALTER TABLE ONLY pgsaas.credit_prices
     ADD CONSTRAINT credit_prices_pkey PRIMARY KEY (event_name, effective_at, dimensions);
 
+ALTER TABLE ONLY pgsaas.credit_products
+    ADD CONSTRAINT credit_products_pkey PRIMARY KEY (product_id);
+
 ALTER TABLE ONLY pgsaas.credit_transactions
     ADD CONSTRAINT credit_transactions_pkey PRIMARY KEY (account_id, seq);
 
@@ -419,6 +489,15 @@ ALTER TABLE ONLY pgsaas.migration_files
 
 ALTER TABLE ONLY pgsaas.outbox_messages
     ADD CONSTRAINT outbox_messages_pkey PRIMARY KEY (outbox_message_id);
+
+ALTER TABLE ONLY pgsaas.plan_prices
+    ADD CONSTRAINT plan_prices_pkey PRIMARY KEY (plan_id, version, billing_interval, currency);
+
+ALTER TABLE ONLY pgsaas.plan_versions
+    ADD CONSTRAINT plan_versions_pkey PRIMARY KEY (plan_id, version);
+
+ALTER TABLE ONLY pgsaas.plans
+    ADD CONSTRAINT plans_pkey PRIMARY KEY (plan_id);
 
 ALTER TABLE ONLY pgsaas.platform_admins
     ADD CONSTRAINT platform_admins_pkey PRIMARY KEY (user_id);
@@ -464,6 +543,8 @@ CREATE UNIQUE INDEX credit_transactions_key_idx ON pgsaas.credit_transactions US
 
 CREATE INDEX credit_transactions_ref_idx ON pgsaas.credit_transactions USING btree (account_id, ref_seq) WHERE (ref_seq IS NOT NULL);
 
+CREATE UNIQUE INDEX plans_default_idx ON pgsaas.plans USING btree (is_default) WHERE is_default;
+
 CREATE UNIQUE INDEX usage_records_key_idx ON pgsaas.usage_records USING btree (account_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
 CREATE TRIGGER credit_transactions_guard BEFORE DELETE OR UPDATE ON pgsaas.credit_transactions FOR EACH ROW EXECUTE FUNCTION pgsaas.guard_ledger();
@@ -487,6 +568,12 @@ ALTER TABLE ONLY pgsaas.credit_holds
 
 ALTER TABLE ONLY pgsaas.credit_prices
     ADD CONSTRAINT credit_prices_event_fkey FOREIGN KEY (event_name) REFERENCES pgsaas.credit_events(event_name);
+
+ALTER TABLE ONLY pgsaas.plan_prices
+    ADD CONSTRAINT plan_prices_version_fkey FOREIGN KEY (plan_id, version) REFERENCES pgsaas.plan_versions(plan_id, version);
+
+ALTER TABLE ONLY pgsaas.plan_versions
+    ADD CONSTRAINT plan_versions_plan_fkey FOREIGN KEY (plan_id) REFERENCES pgsaas.plans(plan_id);
 
 ALTER TABLE pgsaas.account_balances ENABLE ROW LEVEL SECURITY;
 
@@ -576,6 +663,14 @@ CREATE POLICY credit_prices_app ON pgsaas.credit_prices FOR SELECT TO pgsaas_app
 
 CREATE POLICY credit_prices_user ON pgsaas.credit_prices FOR SELECT TO pgsaas_user USING (true);
 
+ALTER TABLE pgsaas.credit_products ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY credit_products_admin ON pgsaas.credit_products FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY credit_products_app ON pgsaas.credit_products FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY credit_products_user ON pgsaas.credit_products FOR SELECT TO pgsaas_user USING (true);
+
 ALTER TABLE pgsaas.credit_transactions ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY credit_transactions_admin ON pgsaas.credit_transactions FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
@@ -607,6 +702,30 @@ ALTER TABLE pgsaas.migration_files ENABLE ROW LEVEL SECURITY;
 ALTER TABLE pgsaas.outbox_messages ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY outbox_messages_admin ON pgsaas.outbox_messages FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+ALTER TABLE pgsaas.plan_prices ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY plan_prices_admin ON pgsaas.plan_prices FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY plan_prices_app ON pgsaas.plan_prices FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY plan_prices_user ON pgsaas.plan_prices FOR SELECT TO pgsaas_user USING (true);
+
+ALTER TABLE pgsaas.plan_versions ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY plan_versions_admin ON pgsaas.plan_versions FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY plan_versions_app ON pgsaas.plan_versions FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY plan_versions_user ON pgsaas.plan_versions FOR SELECT TO pgsaas_user USING (true);
+
+ALTER TABLE pgsaas.plans ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY plans_admin ON pgsaas.plans FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY plans_app ON pgsaas.plans FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY plans_user ON pgsaas.plans FOR SELECT TO pgsaas_user USING (true);
 
 ALTER TABLE pgsaas.platform_admins ENABLE ROW LEVEL SECURITY;
 

@@ -35,6 +35,12 @@ select h.account_id, h.hold_id, h.amount, h.created_at, h.expires_at, h.job_id, 
   from pgsaas.credit_holds h join pgsaas.account_balances b using (account_id)
  where h.state = 'open' and h.expires_at > greatest(pgsaas.now(), b.last_at);
 
+create temporary view subscription_plans with (security_invoker = true) as
+select p.plan_id, p.version, v.name, v.description, v.rank, v.allowance, v.rollover_limit,
+       v.trial_days, v.features, v.limits, v.rate_limits, p.is_default, p.is_retired
+  from pgsaas.plans p
+  join pgsaas.plan_versions v on v.plan_id = p.plan_id and v.version = p.version;
+
 do $$
 declare
     v_wanted record;
@@ -45,7 +51,8 @@ begin
                pg_catalog.array_to_string(c.reloptions, ', ') as options
           from pg_catalog.pg_class c
          where c.relnamespace = pg_catalog.pg_my_temp_schema() and c.relkind = 'v'
-           and c.relname in ('credit_balances', 'open_credit_grants', 'open_credit_holds')
+           and c.relname in ('credit_balances', 'open_credit_grants', 'open_credit_holds',
+               'subscription_plans')
     loop
         if not exists (
             select from pg_catalog.pg_class c
@@ -69,3 +76,7 @@ comment on view pgsaas.open_credit_grants is
 
 comment on view pgsaas.open_credit_holds is
     'Holds that still hold credits now; one whose time has passed is not among them.';
+
+comment on view pgsaas.subscription_plans is
+    'Plans by their current terms, retired ones included; list_plans() has those that can be '
+    'chosen, with their prices.';

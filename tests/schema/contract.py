@@ -51,7 +51,9 @@ def argument_of(text: str) -> tuple[str, str, str | None]:
 
 
 #: The sections that hold tables of functions.
-FUNCTIONS = {"Identity", "Accounts", "Credits", "Holds", "Price and use", "Installation"}
+FUNCTIONS = {
+    *("Identity", "Accounts", "Credits", "Holds", "Price and use", "Catalog", "Installation"),
+}
 
 
 def functions() -> list[Function]:

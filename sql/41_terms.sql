@@ -117,7 +117,8 @@ end $$;
 comment on function pgsaas.check_features(jsonb) is
     'Features as they are stored. Raises 22023 for what can be none.';
 
--- Limits {name: 5}, {name: null} or {name: {"limit": 5, "per": "period"}}; rate limits need a per.
+-- Limits {name: 5}, {name: "unlimited"} or {name: {"limit": 5, "per": "period"}}; rate limits need
+-- a per. No limit is stored as null.
 create or replace function pgsaas.check_limits(p_name text, p_limits jsonb, p_per text[])
 returns jsonb
 language plpgsql immutable parallel safe
@@ -142,7 +143,9 @@ begin
         elsif coalesce(v_value ->> 'per', '') <> all (p_per) then
             raise exception '"per" of "%" is one of %, not "%"', v_limit.key,
                 array_to_string(p_per, ', '), v_value ->> 'per' using errcode = '22023';
-        elsif v_value -> 'limit' <> 'null' then
+        elsif v_value -> 'limit' in ('"unlimited"', 'null') then
+            v_value := v_value || '{"limit": null}';
+        else
             perform pgsaas.term_number(v_value, 'limit', 0, 1000000000000, 6);
         end if;
         v_checked := v_checked || jsonb_build_object(v_limit.key, jsonb_strip_nulls(

@@ -69,6 +69,7 @@ begin
           ('app user admin', 'price_usage price_usage_batch get_credit_cost'),
           ('app user admin', 'calculate_query_cost query_cost get_usage_stats'),
           ('app user admin', 'list_plans list_credit_products get_monthly_credits'),
+          ('app user admin', 'export_catalog length_text price_terms limit_terms'),
           ('app user admin', 'get_balance balance_at list_transactions explain_deduction'),
           -- what readers, views and policies call with the reader's rights
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),

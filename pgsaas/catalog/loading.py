@@ -1,42 +1,136 @@
-"""Brings a catalog into a database."""
+"""Brings a catalog into a database, and what is there into the form of a catalog."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import psycopg
 
 from pgsaas.call import call
-from pgsaas.catalog import Event
+from pgsaas.catalog import Catalog, Entry, Terms
+from pgsaas.errors import InvalidValue, PgsaasError
 from pgsaas.exact import as_json
+
+EVENT_TERMS = ("description", "category", "unit", "dimensions", "prices")
+Connection = psycopg.Connection[Any]
+Exported = dict[tuple[str, str], Terms]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to an entry: added, changed (with its new version) or retired."""
+
+    section: str
+    name: str
+    what: str
+    version: int | None
+    before: Terms
+    after: Terms
+
+
+def load(conn: Connection, catalog: Catalog, reason: str | None = None) -> list[Change]:
+    """Set everything that a catalog says; plans and packs that it leaves out are retired.
+
+    A section that the catalog does not have is left as it is; events are never taken away. The
+    caller owns the transaction. Raises the error of the first entry that cannot be, with its line.
+    """
+    before = export(conn)
+    retired = list(_retire(conn, catalog, before, reason))
+    versions: dict[tuple[str, str], int | None] = {}
+    changed = set()
+    for entry in sorted(catalog.entries, key=lambda each: bool(each.terms.get("default"))):
+        try:
+            with conn.transaction():
+                done = _set(conn, entry, reason)
+        except PgsaasError as error:
+            raise type(error)(f"{catalog.source}, line {entry.line}: {error}") from error
+        versions[entry.section, entry.name] = done.get("version")
+        if done["changed"]:
+            changed.add((entry.section, entry.name))
+    after = export(conn)
+    made = [
+        Change(
+            entry.section,
+            entry.name,
+            "changed" if (entry.section, entry.name) in before else "added",
+            versions[entry.section, entry.name],
+            before.get((entry.section, entry.name), {}),
+            after[entry.section, entry.name],
+        )
+        for entry in catalog.entries
+        if (entry.section, entry.name) in changed
+    ]
+    return [*made, *retired]
+
+
+def _retire(
+    conn: Connection, catalog: Catalog, before: Exported, reason: str | None
+) -> Iterator[Change]:
+    """First, so that another plan can be the default."""
+    kept = {(entry.section, entry.name) for entry in catalog.entries}
+    for (section, name), terms in before.items():
+        if (section, name) in kept or not catalog.of(section) or section == "events":
+            continue
+        if section == "plans":
+            call(conn, "retire_plan", plan_id=name, reason=reason)
+        else:
+            off = as_json({**terms, "active": False})
+            call(conn, "set_credit_product", product_id=name, terms=off, reason=reason)
+        yield Change(section, name, "retired", None, terms, {})
+
+
+def _set(conn: Connection, entry: Entry, reason: str | None) -> dict[str, Any]:
+    if entry.section == "events":
+        return set_event(conn, entry, reason=reason)
+    function, name = {
+        "plans": ("set_plan", "plan_id"),
+        "packs": ("set_credit_product", "product_id"),
+    }[entry.section]
+    terms = as_json(entry.terms)
+    return call(conn, function, **{name: entry.name}, terms=terms, reason=reason)[0]
+
+
+def set_event(
+    conn: Connection,
+    entry: Entry,
+    effective_at: datetime | None = None,
+    reason: str | None = None,
+) -> dict[str, Any]:
+    """Set a credit event, with prices from `effective_at` on (default: now)."""
+    terms = dict(entry.terms)
+    if odd := sorted(terms.keys() - set(EVENT_TERMS)):
+        raise InvalidValue(f'an event has no "{odd[0]}": there are {", ".join(EVENT_TERMS)}')
+    prices = as_json(terms.pop("prices", None))
+    return call(
+        conn,
+        "set_credit_event",
+        event=entry.name,
+        prices=prices,
+        effective_at=effective_at,
+        reason=reason,
+        **terms,
+    )[0]
 
 
 def set_events(
-    conn: psycopg.Connection[Any],
-    events: Iterable[Event],
+    conn: Connection,
+    entries: Iterable[Entry],
     effective_at: datetime | None = None,
     reason: str | None = None,
 ) -> list[str]:
-    """Set credit events, all or none, with prices from `effective_at` on (default: now).
-
-    Returns the names of those that changed. Raises InvalidValue for what can be no price.
-    """
-    changed = []
+    """Set credit events, all or none. Returns the names of those that changed."""
     with conn.transaction():
-        for event in events:
-            [done] = call(
-                conn,
-                "set_credit_event",
-                event=event.name,
-                prices=as_json(event.prices),
-                description=event.description,
-                category=event.category,
-                unit=event.unit,
-                dimensions=event.dimensions,
-                effective_at=effective_at,
-                reason=reason,
-            )
-            changed += [event.name] if done["changed"] else []
-    return changed
+        return [
+            entry.name
+            for entry in entries
+            if set_event(conn, entry, effective_at, reason)["changed"]
+        ]
+
+
+def export(conn: Connection) -> Exported:
+    """What is on sale, as the terms of a catalog by section and name."""
+    rows = call(conn, "export_catalog")
+    return {(row["section"], row["name"]): row["terms"] for row in rows}

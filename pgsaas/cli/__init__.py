@@ -12,6 +12,7 @@ import psycopg
 import pgsaas
 from pgsaas.cli.accounts import accounts
 from pgsaas.cli.attach import attach, detach, expose
+from pgsaas.cli.catalog import catalog
 from pgsaas.cli.clock import clock
 from pgsaas.cli.credits import credits  # noqa: A004
 from pgsaas.cli.demo import demo
@@ -40,6 +41,7 @@ COMMANDS: list[click.Command] = [
     expose,
     accounts,
     credits,
+    catalog,
     events,
     usage,
     import_balances,

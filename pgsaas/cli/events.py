@@ -242,6 +242,6 @@ def cost(
 def load_preset(output: Output, /, name: str, **options: Any) -> None:
     """Set the events of a price list that comes with pgsaas, all or none."""
     with open_ledger(output, ADMIN) as conn:
-        changed = set_events(conn, preset(name), **options)
+        changed = set_events(conn, preset(name).of("events"), **options)
     said = ", ".join(changed) if changed else "nothing"
     output.data({"preset": name, "changed": changed}, f"{name}: changed {said}")

@@ -52,7 +52,7 @@ def open_accounts(
     conn: psycopg.Connection[Any], trace: Trace, needed: Sequence[Decimal], advance: Advance
 ) -> list[UUID]:
     """An account per sum, with at least that much purchased, in whole hundreds; and the prices."""
-    set_events(conn, [event for event in preset("platform") if event.name == EVENT])
+    set_events(conn, [event for event in preset("platform").of("events") if event.name == EVENT])
     found = []
     name = f"trace-{trace.digest}-{len(trace.requests)}-{len(needed)}"
     for index, amount in enumerate(needed):

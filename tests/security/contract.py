@@ -17,6 +17,7 @@ READERS_CALL = frozenset({
     "expired_grant", "hand_on", "admitted_grant", "due_events", "end_period", "return_part",
     "return_parts", "cancel_debt", "pay", "debts_to_settle", "query_cost",
     "source_rank", "period_end", "exact_interval", "free_by_source", "row_allocations",
+    "length_text", "price_terms", "limit_terms",
 })  # fmt: skip
 #: Called by the policies of pgsaas_admin alone.
 ADMINS_CALL = frozenset({"acts_as_admin"})

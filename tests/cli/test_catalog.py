@@ -1,0 +1,144 @@
+"""pgsaas catalog: a file becomes what is sold, all of it or nothing, and comes out again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgsaas.catalog import PRESETS
+from tests.cli.conftest import Shell
+from tests.conftest import Conn
+
+FILE = """
+[[plans]]
+id = "free"
+default = true
+allowance = 10
+
+[[plans]]
+id = "pro"
+rank = 1
+allowance = 100
+prices = [{ interval = "month", currency = "usd", amount = 2900 }]
+limits = { projects = 5, videos = { limit = "unlimited", per = "period" } }
+
+[[packs]]
+id = "small"
+credits = 50
+prices = { usd = 500 }
+expires_after = "12 months"
+discounts = [{ from = 10, percent = 12.5 }]
+
+[[events]]
+id = "call"
+prices = [{ model = "unit", unit = 0.000001 }]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "catalog.toml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_exported_and_applied_again_changes_nothing(
+    shell: Shell, tmp_path: Path, name: str
+) -> None:
+    assert shell.json("catalog", "validate", name)["valid"]
+    assert shell("catalog", "export").out == ""
+    assert all(c["what"] == "added" for c in shell.json("catalog", "apply", name)["changes"])
+    path = tmp_path / "out.toml"
+    path.write_text(shell.ok("catalog", "export"))
+    assert shell.json("catalog", "plan", str(path))["changes"] == []
+    assert shell("catalog", "apply", name).err == "nothing changed\n"
+
+
+def test_a_plan_says_what_would_change_and_changes_nothing(
+    shell: Shell, conn: Conn, file: Path
+) -> None:
+    shell.ok("catalog", "apply", str(file))
+    before = shell.ok("catalog", "export")
+    text = FILE.replace("allowance = 100", "allowance = 120").replace("0.000001", "2")
+    text = text.replace('[[packs]]\nid = "small"', '[[packs]]\nid = "large"')
+    file.write_text(text.replace('id = "free"\ndefault = true', 'id = "none"\ndefault = true'))
+    said = shell.ok("catalog", "plan", str(file))
+    assert "~ plan pro (version 2)\n    allowance: 100 → 120\n" in said
+    for line in ("- plan free\n", "- pack small\n", "+ pack large\n", "+ plan none (version 1)\n"):
+        assert line in said
+    assert shell.ok("catalog", "export") == before
+    assert shell.ok("catalog", "apply", str(file)) == said
+    plans = conn.execute("select plan_id, is_retired from pgsaas.subscription_plans order by 1")
+    assert plans.fetchall() == [("free", True), ("none", False), ("pro", False)]
+    old = conn.execute("select allowance from pgsaas.plan_versions where plan_id = 'pro'")
+    assert sorted(old.fetchall()) == [(100,), (120,)]
+    file.write_text(FILE)  # a retired plan can be chosen again
+    assert "+ plan free" in shell.ok("catalog", "apply", str(file))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("rank = 1", "rang = 1", 'line 7: plan "pro" has no "rang"'),
+        ("rank = 1", "rank = 1\ndefault = true", "line 7: plan \"pro\" would be a second default"),
+        ("amount = 2900", "amount = -1", 'line 7: "amount" must be a number from 0'),
+        ("amount = 2900", "amount = 29.5", 'line 7: "amount" must be a number'),
+        ('"month"', '"week"', 'line 7: "interval" is month or year'),
+        ('currency = "usd"', 'currency = "dollar"', 'needs an "amount" and a "currency"'),
+        ("allowance = 100", "allowance = nan", 'line 7: "allowance" must be a number'),
+        ("allowance = 100", 'rollover = "some"', 'line 7: "rollover" must be a number'),
+        ("allowance = 100", 'renewal_grace = "3 moons"', '"renewal_grace" must be a length'),
+        ("projects = 5", "projects = -5", 'line 7: "limit" must be a number'),
+        ("projects = 5", 'projects = { per = "period" }', '"projects" of "limits" needs a "limit"'),
+        ('per = "period"', 'per = "moon"', '"per" of "videos" is one of'),
+        ("credits = 50", "credits = 0", 'line 14: "credits" must be a number'),
+        ("usd = 500", "USD = 500", "line 14: a currency has three small letters"),
+        ("percent = 12.5", "percent = 100", "line 14: discounts are for rising quantities"),
+        ('"12 months"', '"forever"', 'line 14: "expires_after" must be a length'),
+        ("unit = 0.000001", "unit = -1", "line 21: "),
+        ('id = "call"', 'id = "call"\nname = "Call"', 'line 21: an event has no "name"'),
+        ('id = "pro"', 'id = "free"', "line 7: 'free' is there already, in line 2"),
+        ('id = "pro"', 'id = "Pro!"', "line 7: a plan's id has 1 to 100 small letters"),
+        ('id = "pro"', "", 'line 7: an entry of plans needs an "id"'),
+        ("[[packs]]", "[[boxes]]", 'there is no "boxes"'),
+        ("[[packs]]", "[[packs]", "at line 14"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_line_and_nothing_is_changed(
+    shell: Shell, file: Path, was: str, now: str, said: str
+) -> None:
+    assert was in FILE
+    file.write_text(FILE.replace(was, now, 1))
+    for command in ("validate", "apply"):
+        refused = shell("catalog", command, str(file))
+        assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
+        assert said in refused.err
+    assert shell("catalog", "export").out == ""
+
+
+def test_packs_cost_less_by_the_dozen(shell: Shell, conn: Conn, file: Path) -> None:
+    shell.ok("catalog", "apply", str(file))
+    prices = "select credits, prices ->> 'usd', percent_off from pgsaas.list_credit_products(%s)"
+    assert conn.execute(prices, [9]).fetchone() == (450, "4500", 0)
+    row = conn.execute(prices, [11]).fetchone()
+    assert row is not None
+    assert (row[0], row[1], float(row[2])) == (550, "4813", 12.5)  # 4812.5 is rounded up
+
+
+def test_who_may_not_set_prices_may_not_apply_a_catalog(
+    shell: Shell, conn: Conn, file: Path
+) -> None:
+    conn.execute("create role catalog_reader login in role pgsaas_app")
+    try:
+        shell.use(
+            f"host={conn.info.host} port={conn.info.port} dbname={conn.info.dbname}"
+            " user=catalog_reader"
+        )
+        refused = shell("catalog", "apply", str(file))
+        assert refused.code == 1
+        assert "pgsaas_admin" in refused.err
+        assert shell("catalog", "export").code == 0
+    finally:
+        conn.execute("drop role catalog_reader")

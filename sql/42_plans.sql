@@ -169,11 +169,11 @@ comment on function pgsaas.set_plan(text, jsonb, text) is
     'that is left out takes its default. Terms: name, description, rank (0), allowance (credits '
     'per month, 0), rollover (how many of them, or "unlimited"; 0), trial_days (0), prices '
     '[{"interval": month or year, "currency", "amount" in its smallest unit}, …], features {name: '
-    'true, a text or a number}, limits {name: a number or "unlimited", or {"limit", "per": "period"}}, '
-    'rate_limits {bucket: {"limit", "per": second, minute, hour or day}}, burn_order (null: the '
-    'account''s), on_upgrade (keep or replace), renewal_grace ("3 days"), past_due_grace ("7 '
-    'days"), default. A retired plan can be chosen again. 22023 for wrong terms, PT409 for a '
-    'second default, 40001 when somebody changed the plan meanwhile. Audited.';
+    'true, a text or a number}, limits {name: a number or "unlimited", or {"limit", "per": '
+    '"period"}}, rate_limits {bucket: {"limit", "per": second, minute, hour or day}}, burn_order '
+    '(null: the account''s), on_upgrade (keep or replace), renewal_grace ("3 days"), '
+    'past_due_grace ("7 days"), default. A retired plan can be chosen again. 22023 for wrong '
+    'terms, PT409 for a second default, 40001 when somebody changed the plan meanwhile. Audited.';
 
 create or replace function pgsaas.retire_plan(p_plan_id text, p_reason text default null)
 returns boolean

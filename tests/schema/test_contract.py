@@ -61,7 +61,7 @@ def test_every_function_that_somebody_may_call_is_in_the_contract_or_serves_read
         "acts_as_admin acts_as_system read_claims transaction_stamp identity_realm raise_not_found"
         " project_account plan_settlement grants_to_settle new_row new_grant expired_grant hand_on"
         " admitted_grant due_events end_period return_part return_parts cancel_debt"
-        " pay debts_to_settle query_cost"
+        " pay debts_to_settle query_cost length_text price_terms limit_terms"
         " source_rank period_end exact_interval free_by_source row_allocations"
     }
     assert granted - written == set(" ".join(serving).split())

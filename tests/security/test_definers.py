@@ -50,6 +50,7 @@ def test_views_look_with_the_readers_rights(tx: Conn) -> None:
         ("credit_balances", True),
         ("open_credit_grants", True),
         ("open_credit_holds", True),
+        ("subscription_plans", True),
     ]
 
 

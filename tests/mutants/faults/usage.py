@@ -268,8 +268,8 @@ USAGE_FAULTS = [
     Fault(
         "users change what things cost",
         "sql/82_privileges.sql",
-        "          ('admin', 'set_credit_event'),\n",
-        "          ('admin app', 'set_credit_event'),\n",
+        "          ('admin', 'set_credit_event set_plan",
+        "          ('admin app', 'set_credit_event set_plan",
         MATRIX,
     ),
 ]

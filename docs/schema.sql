@@ -209,6 +209,24 @@ CREATE TABLE pgsaas.accounts (
     CONSTRAINT accounts_profile_check CHECK ((jsonb_typeof(profile) = 'object'::text))
 );
 
+CREATE TABLE pgsaas.agents (
+    agent_id text NOT NULL,
+    name text NOT NULL,
+    description text,
+    plan_id text,
+    excluded_plans text[] DEFAULT '{}'::text[] NOT NULL,
+    credits numeric NOT NULL,
+    actions jsonb DEFAULT '{}'::jsonb NOT NULL,
+    availability text DEFAULT 'available'::text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT agents_agent_id_check CHECK ((agent_id ~ '^[a-z0-9][a-z0-9_-]{0,99}$'::text)),
+    CONSTRAINT agents_availability_check CHECK ((availability = ANY (ARRAY['available'::text, 'soon'::text, 'disabled'::text]))),
+    CONSTRAINT agents_credits_check CHECK (((credits >= (0)::numeric) AND (credits <= ('1000000000000'::bigint)::numeric) AND (credits = round(credits, 6)))),
+    CONSTRAINT agents_description_check CHECK ((octet_length(description) <= 4096)),
+    CONSTRAINT agents_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 100)))
+);
+
 CREATE TABLE pgsaas.archived_keys (
     account_id uuid NOT NULL,
     idempotency_key text NOT NULL,
@@ -439,6 +457,9 @@ ALTER TABLE ONLY pgsaas.account_members
 ALTER TABLE ONLY pgsaas.accounts
     ADD CONSTRAINT accounts_pkey PRIMARY KEY (account_id);
 
+ALTER TABLE ONLY pgsaas.agents
+    ADD CONSTRAINT agents_pkey PRIMARY KEY (agent_id);
+
 ALTER TABLE ONLY pgsaas.archived_keys
     ADD CONSTRAINT archived_keys_pkey PRIMARY KEY (account_id, idempotency_key, key_scope);
 
@@ -554,6 +575,9 @@ CREATE TRIGGER credit_transactions_guard_truncate BEFORE TRUNCATE ON pgsaas.cred
 ALTER TABLE ONLY pgsaas.account_members
     ADD CONSTRAINT account_members_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
 
+ALTER TABLE ONLY pgsaas.agents
+    ADD CONSTRAINT agents_plan_fkey FOREIGN KEY (plan_id) REFERENCES pgsaas.plans(plan_id);
+
 ALTER TABLE ONLY pgsaas.credit_checkpoints
     ADD CONSTRAINT credit_checkpoints_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
 
@@ -606,6 +630,14 @@ CREATE POLICY accounts_admin ON pgsaas.accounts FOR SELECT TO pgsaas_admin USING
 CREATE POLICY accounts_app ON pgsaas.accounts FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
 
 CREATE POLICY accounts_user ON pgsaas.accounts FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.agents ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY agents_admin ON pgsaas.agents FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY agents_app ON pgsaas.agents FOR SELECT TO pgsaas_app USING (true);
+
+CREATE POLICY agents_user ON pgsaas.agents FOR SELECT TO pgsaas_user USING (true);
 
 ALTER TABLE pgsaas.archived_keys ENABLE ROW LEVEL SECURITY;
 

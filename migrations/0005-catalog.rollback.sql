@@ -1,2 +1,2 @@
 set local role pgsaas_owner;
-drop table if exists pgsaas.credit_products, pgsaas.plan_prices, pgsaas.plan_versions, pgsaas.plans;
+drop table if exists pgsaas.agents, pgsaas.credit_products, pgsaas.plan_prices, pgsaas.plan_versions, pgsaas.plans;

@@ -103,3 +103,30 @@ alter table pgsaas.credit_products enable row level security;
 comment on table pgsaas.credit_products is 'Packs of credits that are bought once.';
 comment on column pgsaas.credit_products.discounts is '[{"from": quantity, "percent": number}, …], the quantities rising.';
 comment on column pgsaas.credit_products.prices is '{currency: amount in its smallest unit}.';
+
+create table if not exists pgsaas.agents (
+    agent_id text not null,
+    name text not null,
+    description text,
+    plan_id text,
+    excluded_plans text[] not null default '{}',
+    credits numeric not null,
+    actions jsonb not null default '{}',
+    availability text not null default 'available',
+    created_at timestamptz not null,
+    changed_at timestamptz not null,
+    constraint agents_pkey primary key (agent_id),
+    constraint agents_plan_fkey foreign key (plan_id) references pgsaas.plans (plan_id),
+    constraint agents_agent_id_check check (agent_id ~ '^[a-z0-9][a-z0-9_-]{0,99}$'),
+    constraint agents_name_check check (octet_length(name) between 1 and 100),
+    constraint agents_description_check check (octet_length(description) <= 4096),
+    constraint agents_credits_check
+        check (credits >= 0 and credits <= 1000000000000 and credits = round(credits, 6)),
+    constraint agents_availability_check check (availability in ('available', 'soon', 'disabled'))
+);
+alter table pgsaas.agents enable row level security;
+comment on table pgsaas.agents is 'What does work for credits: who may use it, and what an action of it costs.';
+comment on column pgsaas.agents.plan_id is 'The plan whose rank an account''s plan must reach; null for none.';
+comment on column pgsaas.agents.excluded_plans is 'Plans that do not include it, whatever their rank.';
+comment on column pgsaas.agents.credits is 'What an action costs that has no price of its own; work may be charged more or less.';
+comment on column pgsaas.agents.actions is '{action: credits}.';

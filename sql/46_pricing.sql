@@ -305,18 +305,24 @@ create or replace function pgsaas.get_credit_cost(p_action text) returns numeric
 language plpgsql stable security definer set search_path = ''
 as $$
 declare
-    v_found record;
+    v_name constant text := split_part(p_action, '.', 1);
+    v_cost numeric;
 begin
-    select p.* into v_found
-      from unnest(array[p_action, split_part(p_action, '.', 1)]) with ordinality n (name, place)
-     cross join lateral pgsaas.price_usage(n.name) p
-     where p.error_code is distinct from 'EVENT_NOT_FOUND'
-     order by n.place limit 1;
-    if not coalesce(v_found.success, false) then
+    select p.cost into v_cost from pgsaas.price_usage(p_action) p;
+    if v_cost is null then
+        select coalesce((a.actions ->> nullif(substr(p_action, length(v_name) + 2), ''))::numeric,
+                   a.credits)
+          into v_cost from pgsaas.agents a where a.agent_id = v_name;
+    end if;
+    if v_cost is null and v_name <> p_action then
+        select p.cost into v_cost from pgsaas.price_usage(v_name) p;
+    end if;
+    if v_cost is null then
         perform pgsaas.raise_not_found('action');
     end if;
-    return v_found.cost;
+    return v_cost;
 end $$;
 comment on function pgsaas.get_credit_cost(text) is
-    'What an action such as music-studio.generate costs once: the price of the event of that name, '
-    'else of the one before the first dot. PT404 if there is none, or it is not active.';
+    'What an action such as music-studio.generate costs once: the price of the event of that '
+    'name, else what the agent before the first dot asks for that action or for any, else the '
+    'price of the event before the dot. PT404 if there is none, or it is not active.';

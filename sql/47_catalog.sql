@@ -1,8 +1,8 @@
 -- The catalog as a whole: what is sold now, in the form in which it is set.
 --
--- What export_catalog() says of a plan, a pack or an event are the terms that set_plan(),
--- set_credit_product() and set_credit_event() take, without those that are at their default. So a
--- catalog that is exported and applied again changes nothing.
+-- What export_catalog() says of a plan, a pack, an agent or an event are the terms that set_plan(),
+-- set_credit_product(), set_agent() and set_credit_event() take, without those that are at their
+-- default. So a catalog that is exported and applied again changes nothing.
 --
 -- It looks with the reader's rights and takes no lock.
 
@@ -81,6 +81,14 @@ as $$
       from pgsaas.credit_products p
      where p.is_active
     union all
+    select 'agents', a.agent_id, jsonb_strip_nulls(jsonb_build_object(
+               'name', a.name, 'description', a.description, 'plan', a.plan_id,
+               'excluded_plans', nullif(to_jsonb(a.excluded_plans), '[]'),
+               'credits', nullif(a.credits, 0), 'actions', nullif(a.actions, '{}'),
+               'availability', nullif(a.availability, 'available')))
+      from pgsaas.agents a
+     where a.availability <> 'disabled'
+    union all
     select 'events', e.event_name, jsonb_strip_nulls(jsonb_build_object(
                'description', e.description, 'category', e.category, 'unit', e.unit,
                'dimensions', nullif(to_jsonb(e.dimensions), '[]'),
@@ -96,4 +104,5 @@ as $$
      order by 1 desc, 2
 $$;
 comment on function pgsaas.export_catalog() is
-    'The plans, packs and events that are on sale now, each with the terms that set it again.';
+    'The plans, packs, agents and events that are on sale now, each with the terms that set it '
+    'again.';

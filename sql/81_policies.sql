@@ -51,6 +51,7 @@ begin
               ('plan_versions',         v_all,  v_all,    v_admin),
               ('plan_prices',           v_all,  v_all,    v_admin),
               ('credit_products',       v_all,  v_all,    v_admin),
+              ('agents',                v_all,  v_all,    v_admin),
               ('settings',              null,   v_system, v_admin),
               ('installation',          null,   v_system, v_admin),
               ('audit_events',          null,   null,     v_admin),

@@ -63,12 +63,12 @@ begin
           ('app admin', 'freeze_account unfreeze_account export_account erase_account'),
           ('app admin', 'set_burn_order set_low_balance_at verify_ledger'),
           ('admin', 'adjust_credits set_overdraft_limit set_setting acts_as_admin'),
-          ('admin', 'set_credit_event set_plan retire_plan set_credit_product'),
+          ('admin', 'set_credit_event set_plan retire_plan set_credit_product set_agent'),
           -- everybody reads
           ('app user admin', 'now current_user_id my_account_ids my_role account_id_for'),
           ('app user admin', 'price_usage price_usage_batch get_credit_cost'),
           ('app user admin', 'calculate_query_cost query_cost get_usage_stats'),
-          ('app user admin', 'list_plans list_credit_products get_monthly_credits'),
+          ('app user admin', 'list_plans list_credit_products list_agents get_monthly_credits'),
           ('app user admin', 'export_catalog length_text price_terms limit_terms'),
           ('app user admin', 'get_balance balance_at list_transactions explain_deduction'),
           -- what readers, views and policies call with the reader's rights
@@ -89,7 +89,7 @@ begin
           ('app user admin', 'accounts account_external_ids account_members account_balances'),
           ('app user admin', 'credit_balances credit_grants open_credit_grants credit_holds'),
           ('app user admin', 'credit_debts credit_events credit_prices usage_records'),
-          ('app user admin', 'plans plan_versions plan_prices credit_products'),
+          ('app user admin', 'plans plan_versions plan_prices credit_products agents'),
           ('app user admin', 'subscription_plans'),
           ('app user admin', 'usage_periods daily_usage_stats usage_rollups'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),

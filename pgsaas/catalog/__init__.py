@@ -14,16 +14,16 @@ from typing import Any
 from pgsaas.errors import InvalidValue
 
 #: Catalogs by name.
-PRESETS = ("platform", "queries", "organizations")
+PRESETS = ("platform", "agents", "queries", "organizations")
 #: The tables of a catalog, in the order in which they are brought in.
-SECTIONS = ("plans", "packs", "events")
+SECTIONS = ("plans", "packs", "events", "agents")
 Terms = dict[str, Any]
 _HEADER = re.compile(r"\s*\[\[\s*(\w+)\s*\]\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A plan, a pack or an event: its terms as they are written, and the line where they begin."""
+    """What is sold: its terms as they are written, and the line where they begin."""
 
     section: str
     name: str

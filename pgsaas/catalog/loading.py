@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from pgsaas.call import call
-from pgsaas.catalog import Catalog, Entry, Terms
+from pgsaas.catalog import SECTIONS, Catalog, Entry, Terms
 from pgsaas.errors import InvalidValue, PgsaasError
 from pgsaas.exact import as_json
 
@@ -31,20 +31,26 @@ class Change:
     after: Terms
 
 
-def load(conn: Connection, catalog: Catalog, reason: str | None = None) -> list[Change]:
-    """Set everything that a catalog says; plans and packs that it leaves out are retired.
+def load(
+    conn: Connection,
+    catalog: Catalog,
+    reason: str | None = None,
+    prices_from: datetime | None = None,
+) -> list[Change]:
+    """Set everything that a catalog says; what it leaves out of plans, packs and agents is retired.
 
-    A section that the catalog does not have is left as it is; events are never taken away. The
-    caller owns the transaction. Raises the error of the first entry that cannot be, with its line.
+    A section that the catalog does not have is left as it is; events are never taken away, and
+    their prices begin at `prices_from` (default: now). The caller owns the transaction. Raises the
+    error of the first entry that cannot be, with its line.
     """
     before = export(conn)
     retired = list(_retire(conn, catalog, before, reason))
     versions: dict[tuple[str, str], int | None] = {}
     changed = set()
-    for entry in sorted(catalog.entries, key=lambda each: bool(each.terms.get("default"))):
+    for entry in sorted(catalog.entries, key=_place):
         try:
             with conn.transaction():
-                done = _set(conn, entry, reason)
+                done = _set(conn, entry, reason, prices_from)
         except PgsaasError as error:
             raise type(error)(f"{catalog.source}, line {entry.line}: {error}") from error
         versions[entry.section, entry.name] = done.get("version")
@@ -58,12 +64,17 @@ def load(conn: Connection, catalog: Catalog, reason: str | None = None) -> list[
             "changed" if (entry.section, entry.name) in before else "added",
             versions[entry.section, entry.name],
             before.get((entry.section, entry.name), {}),
-            after[entry.section, entry.name],
+            after.get((entry.section, entry.name), {}),
         )
         for entry in catalog.entries
         if (entry.section, entry.name) in changed
     ]
     return [*made, *retired]
+
+
+def _place(entry: Entry) -> tuple[int, bool]:
+    """Plans before what names them, the default last, when the others have given that up."""
+    return SECTIONS.index(entry.section), bool(entry.terms.get("default"))
 
 
 def _retire(
@@ -76,18 +87,24 @@ def _retire(
             continue
         if section == "plans":
             call(conn, "retire_plan", plan_id=name, reason=reason)
-        else:
+        elif section == "packs":
             off = as_json({**terms, "active": False})
             call(conn, "set_credit_product", product_id=name, terms=off, reason=reason)
+        else:
+            off = as_json({**terms, "availability": "disabled"})
+            call(conn, "set_agent", agent_id=name, terms=off, reason=reason)
         yield Change(section, name, "retired", None, terms, {})
 
 
-def _set(conn: Connection, entry: Entry, reason: str | None) -> dict[str, Any]:
+def _set(
+    conn: Connection, entry: Entry, reason: str | None, prices_from: datetime | None
+) -> dict[str, Any]:
     if entry.section == "events":
-        return set_event(conn, entry, reason=reason)
+        return set_event(conn, entry, prices_from, reason)
     function, name = {
         "plans": ("set_plan", "plan_id"),
         "packs": ("set_credit_product", "product_id"),
+        "agents": ("set_agent", "agent_id"),
     }[entry.section]
     terms = as_json(entry.terms)
     return call(conn, function, **{name: entry.name}, terms=terms, reason=reason)[0]
@@ -113,21 +130,6 @@ def set_event(
         reason=reason,
         **terms,
     )[0]
-
-
-def set_events(
-    conn: Connection,
-    entries: Iterable[Entry],
-    effective_at: datetime | None = None,
-    reason: str | None = None,
-) -> list[str]:
-    """Set credit events, all or none. Returns the names of those that changed."""
-    with conn.transaction():
-        return [
-            entry.name
-            for entry in entries
-            if set_event(conn, entry, effective_at, reason)["changed"]
-        ]
 
 
 def export(conn: Connection) -> Exported:

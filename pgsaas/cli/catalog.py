@@ -10,9 +10,10 @@ import click
 import psycopg
 import tomli_w
 
-from pgsaas.catalog import PRESETS, Catalog, preset, read_file
+from pgsaas.catalog import PRESETS, SECTIONS, Catalog, preset, read_file
 from pgsaas.catalog.loading import Change, load
 from pgsaas.catalog.loading import export as exported
+from pgsaas.cli import arguments
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.session import ADMIN, open_ledger
 from pgsaas.cli.table import plain, print_line
@@ -34,11 +35,11 @@ def _read(name: str) -> Catalog:
     return preset(name) if name in PRESETS else read_file(Path(name))
 
 
-def _try(output: Output, name: str, reason: str | None, keep: bool) -> list[Change]:
+def _try(output: Output, name: str, keep: bool, **options: Any) -> list[Change]:
     """Bring a catalog in, in one transaction; undo it unless it is to be kept."""
     wanted = _read(name)
     with open_ledger(output, ADMIN) as conn, conn.transaction() as transaction:
-        changes = load(conn, wanted, reason)
+        changes = load(conn, wanted, **options)
         if not keep:
             raise psycopg.Rollback(transaction)
     return changes
@@ -86,8 +87,8 @@ def _text(value: Any) -> str:
 @pass_output
 def validate(output: Output, file: str) -> None:
     """Say whether FILE, or a PRESET, can be applied; nothing is changed."""
-    _try(output, file, None, keep=False)
-    counts = {section: len(_read(file).of(section)) for section in ("plans", "packs", "events")}
+    _try(output, file, keep=False)
+    counts = {section: len(_read(file).of(section)) for section in SECTIONS}
     said = ", ".join(f"{number} {section}" for section, number in counts.items() if number)
     output.data({"valid": True, **counts}, f"{file} is a catalog of {said}")
 
@@ -98,21 +99,27 @@ def validate(output: Output, file: str) -> None:
 @pass_output
 def plan(output: Output, file: str) -> None:
     """Say what applying FILE, or a PRESET, would change."""
-    _show(output, _try(output, file, None, keep=False), "nothing would change")
+    _show(output, _try(output, file, keep=False), "nothing would change")
 
 
 @catalog.command()
 @shared_options
 @file
+@click.option(
+    "--prices-from",
+    callback=arguments.to_moment,
+    metavar="TIME",
+    help="When the prices of events begin (default: now); earlier, to price use of the past.",
+)
 @click.option("--reason", metavar="TEXT", help="Why; kept for ever.")
 @pass_output
-def apply(output: Output, file: str, reason: str | None) -> None:
+def apply(output: Output, /, file: str, **options: Any) -> None:
     """Make the database sell what FILE, or a PRESET, says: all of it or nothing.
 
-    Plans and packs that the file leaves out are retired: nobody can choose them any more, and who
-    has them keeps them. A section that the file does not have is left as it is.
+    Plans, packs and agents that the file leaves out are retired: nobody can choose them any more,
+    and who has a plan keeps it. A section that the file does not have is left as it is.
     """
-    _show(output, _try(output, file, reason, keep=True), "nothing changed")
+    _show(output, _try(output, file, keep=True, **options), "nothing changed")
 
 
 @catalog.command()

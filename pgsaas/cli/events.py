@@ -11,8 +11,6 @@ from typing import Any
 import click
 
 from pgsaas.call import call, read
-from pgsaas.catalog import PRESETS, preset
-from pgsaas.catalog.loading import set_events
 from pgsaas.cli import arguments
 from pgsaas.cli.arguments import given
 from pgsaas.cli.output import Output, pass_output, shared_options
@@ -225,23 +223,3 @@ def cost(
         return 1
     output.data(found, f"{plain(found['cost'])} credits: {price_text(found['price'])}")
     return 0
-
-
-@events.command(name="preset")
-@shared_options
-@click.argument("name", type=click.Choice(PRESETS))
-@click.option(
-    "--from",
-    "effective_at",
-    callback=arguments.to_moment,
-    metavar="TIME",
-    help="When the prices begin (default: now); earlier, to price use of the past.",
-)
-@click.option("--reason", metavar="TEXT", help="Why; kept for ever.")
-@pass_output
-def load_preset(output: Output, /, name: str, **options: Any) -> None:
-    """Set the events of a price list that comes with pgsaas, all or none."""
-    with open_ledger(output, ADMIN) as conn:
-        changed = set_events(conn, preset(name).of("events"), **options)
-    said = ", ".join(changed) if changed else "nothing"
-    output.data({"preset": name, "changed": changed}, f"{name}: changed {said}")

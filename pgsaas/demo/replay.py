@@ -20,7 +20,7 @@ import psycopg
 
 from pgsaas.call import call
 from pgsaas.catalog import preset
-from pgsaas.catalog.loading import set_events
+from pgsaas.catalog.loading import set_event
 from pgsaas.demo.trace import Request, Trace
 from pgsaas.exact import as_json
 
@@ -52,7 +52,9 @@ def open_accounts(
     conn: psycopg.Connection[Any], trace: Trace, needed: Sequence[Decimal], advance: Advance
 ) -> list[UUID]:
     """An account per sum, with at least that much purchased, in whole hundreds; and the prices."""
-    set_events(conn, [event for event in preset("platform").of("events") if event.name == EVENT])
+    for event in preset("platform").of("events"):
+        if event.name == EVENT:
+            set_event(conn, event)
     found = []
     name = f"trace-{trace.digest}-{len(trace.requests)}-{len(needed)}"
     for index, amount in enumerate(needed):

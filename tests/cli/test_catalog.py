@@ -33,6 +33,12 @@ discounts = [{ from = 10, percent = 12.5 }]
 [[events]]
 id = "call"
 prices = [{ model = "unit", unit = 0.000001 }]
+
+[[agents]]
+id = "painter"
+plan = "pro"
+credits = 10
+actions = { sketch = 2.5 }
 """
 
 
@@ -102,6 +108,10 @@ def test_a_plan_says_what_would_change_and_changes_nothing(
         ('id = "pro"', 'id = "free"', "line 7: 'free' is there already, in line 2"),
         ('id = "pro"', 'id = "Pro!"', "line 7: a plan's id has 1 to 100 small letters"),
         ('id = "pro"', "", 'line 7: an entry of plans needs an "id"'),
+        ('plan = "pro"', 'plan = "prof"', 'line 25: there is no plan "prof"'),
+        ("credits = 10\n", "credits = -1\n", 'line 25: "credits" must be a number'),
+        ("sketch = 2.5", "sketch = true", 'line 25: "sketch" must be a number'),
+        ("credits = 10\n", 'availability = "never"\n', 'line 25: "availability" is available'),
         ("[[packs]]", "[[boxes]]", 'there is no "boxes"'),
         ("[[packs]]", "[[packs]", "at line 14"),
     ],
@@ -116,6 +126,21 @@ def test_a_mistake_is_named_with_its_line_and_nothing_is_changed(
         assert (refused.code, refused.out, refused.err.count("\n")) == (1, "", 1)
         assert said in refused.err
     assert shell("catalog", "export").out == ""
+
+
+def test_an_action_costs_what_its_agent_asks(shell: Shell, conn: Conn, file: Path) -> None:
+    shell.ok("catalog", "apply", str(file))
+    for action, cost in {"painter": 10, "painter.sketch": 2.5, "painter.mural": 10}.items():
+        row = conn.execute("select pgsaas.get_credit_cost(%s)", [action]).fetchone()
+        assert row is not None
+        assert float(row[0]) == cost
+    shell.ok("events", "set", "painter.mural", "--price", '{"base": 40}')
+    assert conn.execute("select pgsaas.get_credit_cost('painter.mural')").fetchone() == (40,)
+    file.write_text(FILE.replace('id = "painter"', 'id = "sculptor"'))
+    assert "- agent painter\n" in shell.ok("catalog", "apply", str(file))
+    listed = conn.execute("select agent_id, availability from pgsaas.list_agents(true)").fetchall()
+    assert listed == [("painter", "disabled"), ("sculptor", "available")]
+    assert "nothing would change" in shell("catalog", "plan", str(file)).err
 
 
 def test_packs_cost_less_by_the_dozen(shell: Shell, conn: Conn, file: Path) -> None:

@@ -15,8 +15,11 @@ from tests.conftest import Conn
 from tests.security import contract
 from tests.security.conftest import ERIK, UMA, World, one
 
-#: The price list, which everybody reads.
-PUBLIC = {"credit_events", "credit_prices"}
+#: What is sold, which everybody reads.
+PUBLIC = {
+    "credit_events", "credit_prices", "plans", "plan_versions", "plan_prices", "credit_products",
+    "subscription_plans", "agents",
+}  # fmt: skip
 OF_ACCOUNTS = sorted(
     r for r, who in contract.readers().items() if "user" in who and r not in PUBLIC
 )

@@ -31,7 +31,9 @@ CREATE TABLE pgsaas.account_balances (
     burn_order text DEFAULT 'purchased_first'::text NOT NULL,
     head_source text,
     other_free jsonb DEFAULT '{}'::jsonb NOT NULL,
-    usage_count bigint DEFAULT 0 NOT NULL
+    usage_count bigint DEFAULT 0 NOT NULL,
+    terms_end_at timestamp with time zone,
+    next_terms jsonb
 )
 WITH (fillfactor='50');
 
@@ -108,6 +110,43 @@ CREATE TABLE pgsaas.usage_records (
     idempotency_key text,
     request_hash bytea,
     metadata jsonb
+);
+
+CREATE TABLE pgsaas.subscriptions (
+    account_id uuid NOT NULL,
+    subscription_id bigint NOT NULL,
+    plan_id text NOT NULL,
+    plan_version integer NOT NULL,
+    status text NOT NULL,
+    provider text NOT NULL,
+    billing_interval text DEFAULT 'month'::text NOT NULL,
+    quantity integer DEFAULT 1 NOT NULL,
+    allowance numeric,
+    currency text,
+    unit_amount bigint,
+    started_at timestamp with time zone NOT NULL,
+    period_anchor timestamp with time zone NOT NULL,
+    period_offset integer DEFAULT 0 NOT NULL,
+    trial_ends_at timestamp with time zone,
+    past_due_at timestamp with time zone,
+    expires_with_trial boolean DEFAULT false NOT NULL,
+    canceled_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    change_at timestamp with time zone,
+    change_kind text,
+    next_plan jsonb,
+    due_at timestamp with time zone,
+    CONSTRAINT subscriptions_allowance_check CHECK (((allowance >= (0)::numeric) AND (allowance <= ('1000000000000'::bigint)::numeric) AND (allowance = round(allowance, 6)))),
+    CONSTRAINT subscriptions_billing_interval_check CHECK ((billing_interval = ANY (ARRAY['month'::text, 'year'::text]))),
+    CONSTRAINT subscriptions_change_check CHECK ((((change_at IS NULL) = (change_kind IS NULL)) AND (COALESCE((change_kind = 'plan'::text), false) = (next_plan IS NOT NULL)))),
+    CONSTRAINT subscriptions_change_kind_check CHECK ((change_kind = ANY (ARRAY['plan'::text, 'canceled'::text]))),
+    CONSTRAINT subscriptions_ended_check CHECK (((ended_at IS NOT NULL) = (status = ANY (ARRAY['canceled'::text, 'expired'::text])))),
+    CONSTRAINT subscriptions_past_due_check CHECK (((status <> 'past_due'::text) OR (past_due_at IS NOT NULL))),
+    CONSTRAINT subscriptions_price_check CHECK ((((currency IS NULL) = (unit_amount IS NULL)) AND (unit_amount >= 0))),
+    CONSTRAINT subscriptions_provider_check CHECK ((provider = ANY (ARRAY['default'::text, 'manual'::text]))),
+    CONSTRAINT subscriptions_quantity_check CHECK (((quantity >= 1) AND (quantity <= 1000000))),
+    CONSTRAINT subscriptions_status_check CHECK ((status = ANY (ARRAY['trialing'::text, 'active'::text, 'past_due'::text, 'unpaid'::text, 'paused'::text, 'canceled'::text, 'expired'::text]))),
+    CONSTRAINT subscriptions_trial_check CHECK (((status <> 'trialing'::text) OR (trial_ends_at IS NOT NULL)))
 );
 
 CREATE TABLE pgsaas.plan_versions (
@@ -418,15 +457,11 @@ CREATE TABLE pgsaas.settings (
     transfer_scope text DEFAULT 'organization'::text NOT NULL,
     transfer_min_age interval DEFAULT '14 days'::interval NOT NULL,
     default_burn_order text DEFAULT 'purchased_first'::text NOT NULL,
-    default_allowance numeric DEFAULT 0 NOT NULL,
-    default_rollover_limit numeric DEFAULT 0,
     default_low_balance_at numeric,
     shadow boolean DEFAULT false NOT NULL,
     CONSTRAINT settings_clawback_check CHECK ((clawback = ANY (ARRAY['owed'::text, 'unrecovered'::text]))),
-    CONSTRAINT settings_default_allowance_check CHECK (((default_allowance >= (0)::numeric) AND (default_allowance <= ('1000000000000'::bigint)::numeric) AND (default_allowance = round(default_allowance, 6)))),
     CONSTRAINT settings_default_burn_order_check CHECK ((default_burn_order = ANY (ARRAY['purchased_first'::text, 'expiring_first'::text]))),
     CONSTRAINT settings_default_low_balance_at_check CHECK (((default_low_balance_at >= (0)::numeric) AND (default_low_balance_at <= ('1000000000000'::bigint)::numeric) AND (default_low_balance_at = round(default_low_balance_at, 6)))),
-    CONSTRAINT settings_default_rollover_limit_check CHECK (((default_rollover_limit >= (0)::numeric) AND (default_rollover_limit <= ('1000000000000'::bigint)::numeric) AND (default_rollover_limit = round(default_rollover_limit, 6)))),
     CONSTRAINT settings_identity_realm_check CHECK ((octet_length(identity_realm) <= 255)),
     CONSTRAINT settings_is_only_row_check CHECK (is_only_row),
     CONSTRAINT settings_transfer_min_age_check CHECK (((transfer_min_age >= '00:00:00'::interval) AND (transfer_min_age <= '10 years'::interval))),
@@ -526,6 +561,9 @@ ALTER TABLE ONLY pgsaas.platform_admins
 ALTER TABLE ONLY pgsaas.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only_row);
 
+ALTER TABLE ONLY pgsaas.subscriptions
+    ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (account_id, subscription_id);
+
 ALTER TABLE ONLY pgsaas.test_clock
     ADD CONSTRAINT test_clock_pkey PRIMARY KEY (is_only);
 
@@ -566,6 +604,12 @@ CREATE INDEX credit_transactions_ref_idx ON pgsaas.credit_transactions USING btr
 
 CREATE UNIQUE INDEX plans_default_idx ON pgsaas.plans USING btree (is_default) WHERE is_default;
 
+CREATE INDEX subscriptions_due_idx ON pgsaas.subscriptions USING btree (due_at) WHERE (due_at IS NOT NULL);
+
+CREATE UNIQUE INDEX subscriptions_live_idx ON pgsaas.subscriptions USING btree (account_id) WHERE (ended_at IS NULL);
+
+CREATE INDEX subscriptions_plan_idx ON pgsaas.subscriptions USING btree (plan_id, plan_version) WHERE (ended_at IS NULL);
+
 CREATE UNIQUE INDEX usage_records_key_idx ON pgsaas.usage_records USING btree (account_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
 CREATE TRIGGER credit_transactions_guard BEFORE DELETE OR UPDATE ON pgsaas.credit_transactions FOR EACH ROW EXECUTE FUNCTION pgsaas.guard_ledger();
@@ -598,6 +642,12 @@ ALTER TABLE ONLY pgsaas.plan_prices
 
 ALTER TABLE ONLY pgsaas.plan_versions
     ADD CONSTRAINT plan_versions_plan_fkey FOREIGN KEY (plan_id) REFERENCES pgsaas.plans(plan_id);
+
+ALTER TABLE ONLY pgsaas.subscriptions
+    ADD CONSTRAINT subscriptions_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.subscriptions
+    ADD CONSTRAINT subscriptions_plan_fkey FOREIGN KEY (plan_id, plan_version) REFERENCES pgsaas.plan_versions(plan_id, version);
 
 ALTER TABLE pgsaas.account_balances ENABLE ROW LEVEL SECURITY;
 
@@ -766,6 +816,14 @@ ALTER TABLE pgsaas.settings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY settings_admin ON pgsaas.settings FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
 
 CREATE POLICY settings_app ON pgsaas.settings FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
+
+ALTER TABLE pgsaas.subscriptions ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY subscriptions_admin ON pgsaas.subscriptions FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY subscriptions_app ON pgsaas.subscriptions FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY subscriptions_user ON pgsaas.subscriptions FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
 ALTER TABLE pgsaas.test_clock ENABLE ROW LEVEL SECURITY;
 

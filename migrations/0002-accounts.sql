@@ -12,8 +12,6 @@ create table if not exists pgsaas.settings (
     transfer_scope text not null default 'organization',
     transfer_min_age interval not null default '14 days',
     default_burn_order text not null default 'purchased_first',
-    default_allowance numeric not null default 0,
-    default_rollover_limit numeric default 0,
     default_low_balance_at numeric,
     constraint settings_pkey primary key (is_only_row),
     constraint settings_is_only_row_check check (is_only_row),
@@ -24,12 +22,6 @@ create table if not exists pgsaas.settings (
         check (transfer_min_age >= interval '0' and transfer_min_age <= interval '10 years'),
     constraint settings_default_burn_order_check
         check (default_burn_order in ('purchased_first', 'expiring_first')),
-    constraint settings_default_allowance_check
-        check (default_allowance >= 0 and default_allowance <= 1000000000000
-               and default_allowance = round(default_allowance, 6)),
-    constraint settings_default_rollover_limit_check
-        check (default_rollover_limit >= 0 and default_rollover_limit <= 1000000000000
-               and default_rollover_limit = round(default_rollover_limit, 6)),
     constraint settings_default_low_balance_at_check
         check (default_low_balance_at >= 0 and default_low_balance_at <= 1000000000000
                and default_low_balance_at = round(default_low_balance_at, 6))
@@ -41,10 +33,6 @@ comment on column pgsaas.settings.identity_realm is
     'Realm of external ids that a user''s claim (sub) is compared with; the first attached users table.';
 comment on column pgsaas.settings.clawback is
     'What a revocation beyond free credits becomes: owed, or unrecovered (recorded on the grant).';
-comment on column pgsaas.settings.default_allowance is
-    'Credits per month of an account that is on no plan; 0 for none.';
-comment on column pgsaas.settings.default_rollover_limit is
-    'How many of these may roll over; null for no limit.';
 
 create table if not exists pgsaas.accounts (
     account_id uuid not null,

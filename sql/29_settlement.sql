@@ -9,7 +9,8 @@
 -- * What lapsed, was released or refunded returns as 28_returns says. A hold that lapses just when
 --   its grants end lapses first: what returns then may still roll over.
 -- * At the end of a period free credits of its own grants roll over up to the limit, the newest
---   first; the rest expires.
+--   first; the rest expires. Where the account's terms end with it, those that follow decide how
+--   much may go on, and what is granted; nothing goes on where none follow.
 -- * Of what rolls over only the twelve newest grants are told apart; older credits go on together,
 --   out of a revocation's reach, so that an account where everything rolls over does not carry all
 --   its past along.
@@ -109,7 +110,7 @@ declare
            and g.source in ('allowance', 'rollover')
          order by g.acquired_at desc, g.grant_id desc);
     v_rolls numeric[] := array[]::numeric[];
-    v_left numeric := p_b.rollover_limit;    -- null: all of it
+    v_left numeric;    -- null: all of it
     v_gone numeric := 0;
     v_amount numeric;
     v_i integer;
@@ -117,9 +118,20 @@ declare
     v_paid record;
 begin
     new_rows := '{}';
+    if p_b.next_reset_at >= p_b.terms_end_at then
+        p_b.allowance := coalesce((p_b.next_terms ->> 'allowance')::numeric, 0);
+        p_b.rollover_limit := case when p_b.next_terms is null then 0
+            else (p_b.next_terms ->> 'rollover_limit')::numeric end;
+        p_b.burn_order := coalesce(p_b.next_terms ->> 'burn_order', p_b.burn_order);
+        p_b.period_anchor := case when p_b.next_terms is not null then p_b.period_anchor end;
+        p_b.terms_end_at := null;
+        p_b.next_terms := null;
+    end if;
+    v_left := p_b.rollover_limit;
     p_b.period_count := p_b.period_count + 1;
     p_b.period_granted := p_b.allowance;
-    p_b.next_reset_at := pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1);
+    p_b.next_reset_at := coalesce(pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1),
+        'infinity');
     foreach v_i in array v_newest_first loop
         v_amount := least(p_grants[v_i].remaining, v_left);
         v_left := v_left - v_amount;
@@ -236,6 +248,8 @@ begin
                 new_rows := new_rows || v_step.new_rows;
                 v_is_short := exists (
                     select from unnest(grants[v_known + 1:]) g where g.expires_at <= p_at);
+            elsif v_event.what = 'reset' and settled.period_anchor is null then
+                null;    -- the terms have ended, and no other follow
             elsif v_event.what = 'reset' then
                 v_step := pgsaas.end_period(settled, debts, grants, v_at);
                 settled := v_step.p_b;

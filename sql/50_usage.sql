@@ -22,16 +22,9 @@ returns timestamptz
 language plpgsql immutable parallel safe
 as $$
 declare
-    v_anchor constant timestamp := coalesce(p_b.period_anchor, '2000-01-01 00:00Z')
-        at time zone 'UTC';
-    v_at constant timestamp := p_at at time zone 'UTC';
-    v_months integer := (extract(year from v_at) - extract(year from v_anchor)) * 12
-        + extract(month from v_at) - extract(month from v_anchor);
+    v_anchor constant timestamptz := coalesce(p_b.period_anchor, '2000-01-01 00:00Z');
 begin
-    if v_anchor + make_interval(months => v_months) > v_at then
-        v_months := v_months - 1;
-    end if;
-    return (v_anchor + make_interval(months => v_months)) at time zone 'UTC';
+    return pgsaas.period_end(v_anchor, pgsaas.months_since(v_anchor, p_at));
 end $$;
 comment on function pgsaas.usage_period(pgsaas.account_balances, timestamptz) is
     'When the account''s period began that a time lies in; calendar months (UTC) for an account '

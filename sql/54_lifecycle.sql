@@ -23,7 +23,32 @@ comment on function pgsaas.subject_hashes(text, text, text) is
     'Salted hashes by which a person is known again after being erased: of the host''s id and of '
     'the address.';
 
--- The balance row of a new account and its first allowance, unless this person was erased before.
+-- The default plan of an account that has no subscription; without an allowance for a person who
+-- was erased before.
+create or replace function pgsaas.give_default_plan(p_account_id uuid, p_is_barred boolean)
+returns boolean
+language plpgsql volatile
+as $$
+declare
+    v_s pgsaas.subscriptions := pgsaas.newest_subscription(p_account_id);
+    v_terms record;
+begin
+    v_s.account_id := p_account_id;
+    v_s.period_anchor := null;
+    v_s := pgsaas.default_subscription(v_s, pgsaas.now());
+    if v_s.account_id is null then
+        return false;
+    end if;
+    v_s.allowance := case when p_is_barred then 0 end;
+    perform pgsaas.store_subscription(v_s);
+    v_terms := pgsaas.plan_terms(v_s);
+    perform pgsaas.start_period(p_account_id, v_terms.allowance, v_terms.rollover_limit,
+        v_s.period_anchor, v_terms.burn_order, null, false);
+    return true;
+end $$;
+comment on function pgsaas.give_default_plan(uuid, boolean) is
+    'Puts an account without a live subscription on the default plan; false where there is none.';
+
 create or replace function pgsaas.open_account(p_account_id uuid, p_realm text, p_external_id text,
     p_email text)
 returns void
@@ -35,16 +60,12 @@ begin
     select * into v_settings from pgsaas.settings;
     perform pgsaas.insert_balance(p_account_id, v_settings.default_burn_order,
         v_settings.default_low_balance_at);
-    if v_settings.default_allowance > 0 and not exists (
-            select from pgsaas.erased_subjects e
-             where e.subject_hash = any (pgsaas.subject_hashes(p_realm, p_external_id,
-                 p_email))) then
-        perform pgsaas.start_period(p_account_id, v_settings.default_allowance,
-            v_settings.default_rollover_limit);
-    end if;
+    perform pgsaas.give_default_plan(p_account_id, exists (
+        select from pgsaas.erased_subjects e
+         where e.subject_hash = any (pgsaas.subject_hashes(p_realm, p_external_id, p_email))));
 end $$;
 comment on function pgsaas.open_account(uuid, text, text, text) is
-    'Opens the balance of a new account, with the first allowance of accounts without a plan.';
+    'Opens the balance of a new account and puts it on the default plan.';
 
 create or replace function pgsaas.create_account(
     p_account_id uuid default null, p_kind text default 'user', p_name text default null,
@@ -115,7 +136,7 @@ end $$;
 comment on function pgsaas.create_account(uuid, text, text, text, text, text, jsonb) is
     'Creates an account, or returns the one there is: the same account id, or the same external id '
     'in the realm (null: the realm of user ids), names the same account; created tells which. A '
-    'new one gets the default allowance. PT409 if the ids belong to different accounts or the kind '
+    'new one gets the default plan and its first allowance. PT409 if the ids belong to different accounts or the kind '
     'differs, 22023 for wrong arguments. Only the system: PT403 for a user.';
 
 create or replace function pgsaas.set_frozen(p_account_id uuid, p_is_frozen boolean,
@@ -179,6 +200,9 @@ begin
         (select 'member', to_jsonb(m) from pgsaas.account_members m
             where m.account_id = p_account_id order by m.user_id)
         union all
+        (select 'subscription', to_jsonb(s) from pgsaas.subscriptions s
+          where s.account_id = p_account_id order by s.subscription_id)
+        union all
         (select 'grant', to_jsonb(g) - 'is_open' - 'source_rank'
              || jsonb_build_object('remaining', coalesce(o.remaining, 0))
            from pgsaas.credit_grants g
@@ -216,9 +240,9 @@ begin
 end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
-    'balance, member, grant, hold, usage, debt, checkpoint, archived_key, transaction, message, '
-    'audit_event; sums of usage by day and period aside. For its owners and admins, the system and'
-    ' staff. PT404, PT403.';
+    'balance, member, subscription, grant, hold, usage, debt, checkpoint, archived_key, '
+    'transaction, message, audit_event; sums of usage by day and period aside. For its owners and '
+    'admins, the system and staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -228,6 +252,7 @@ declare
     v_account record;
     v_user_id text;
     v_organizations uuid[];
+    v_s pgsaas.subscriptions;
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_reason(p_reason);
@@ -270,8 +295,19 @@ begin
     v_b.period_granted := 0;
     v_b.next_reset_at := 'infinity';
     v_b.period_anchor := null;
+    v_b.terms_end_at := null;
+    v_b.next_terms := null;
     v_b.low_balance_at := null;
     perform pgsaas.store_balance(v_b);
+    v_s := pgsaas.newest_subscription(p_account_id);
+    if v_s.account_id is not null and v_s.ended_at is null then
+        v_s.status := 'canceled';
+        v_s.ended_at := v_b.last_at;
+        v_s.change_at := null;
+        v_s.change_kind := null;
+        v_s.next_plan := null;
+        perform pgsaas.store_subscription(v_s);
+    end if;
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()
      where a.account_id = p_account_id;
     perform pgsaas.check_not_last_owner(x.id, v_user_id) from unnest(v_organizations) x (id);

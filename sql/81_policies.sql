@@ -47,6 +47,7 @@ begin
               ('usage_rollups',         v_mine, v_app,    v_admin),
               ('credit_events',         v_all,  v_all,    v_admin),
               ('credit_prices',         v_all,  v_all,    v_admin),
+              ('subscriptions',         v_mine, v_app,    v_admin),
               ('plans',                 v_all,  v_all,    v_admin),
               ('plan_versions',         v_all,  v_all,    v_admin),
               ('plan_prices',           v_all,  v_all,    v_admin),

@@ -58,9 +58,11 @@ begin
           ('app', 'hold_credits extend_hold capture_hold release_hold'),
           ('app', 'record_usage record_usage_batch consume_credits capture_usage'),
           ('app', 'check_and_deduct_credits'),
+          ('app', 'start_subscription change_plan cancel_subscription resume_subscription'),
           ('app user', 'act_as'),
           -- backend and staff
           ('app admin', 'freeze_account unfreeze_account export_account erase_account'),
+          ('app admin', 'set_subscription_status'),
           ('app admin', 'set_burn_order set_low_balance_at verify_ledger'),
           ('admin', 'adjust_credits set_overdraft_limit set_setting acts_as_admin'),
           ('admin', 'set_credit_event set_plan retire_plan set_credit_product set_agent'),
@@ -70,6 +72,7 @@ begin
           ('app user admin', 'calculate_query_cost query_cost get_usage_stats'),
           ('app user admin', 'list_plans list_credit_products list_agents get_monthly_credits'),
           ('app user admin', 'export_catalog length_text price_terms limit_terms'),
+          ('app user admin', 'get_subscription preview_change_plan next_period'),
           ('app user admin', 'get_balance balance_at list_transactions explain_deduction'),
           -- what readers, views and policies call with the reader's rights
           ('app user admin', 'acts_as_system read_claims transaction_stamp identity_realm'),
@@ -77,7 +80,9 @@ begin
           ('app user admin', 'expired_grant hand_on admitted_grant due_events end_period'),
           ('app user admin', 'return_part return_parts cancel_debt pay debts_to_settle'),
           ('app user admin', 'source_rank period_end exact_interval free_by_source'),
-          ('app user admin', 'row_allocations raise_not_found'))
+          ('app user admin', 'row_allocations raise_not_found months_since gives_access'),
+          ('app user admin', 'project_subscription subscription_period default_subscription'),
+          ('app user admin', 'due_at ends_at grace_ends_at'))
           m (roles, functions)
      cross join lateral regexp_split_to_table(m.roles, '\s+') r (role)
      cross join lateral regexp_split_to_table(m.functions, '\s+') n (name)
@@ -90,7 +95,7 @@ begin
           ('app user admin', 'credit_balances credit_grants open_credit_grants credit_holds'),
           ('app user admin', 'credit_debts credit_events credit_prices usage_records'),
           ('app user admin', 'plans plan_versions plan_prices credit_products agents'),
-          ('app user admin', 'subscription_plans'),
+          ('app user admin', 'subscription_plans subscriptions current_subscriptions'),
           ('app user admin', 'usage_periods daily_usage_stats usage_rollups'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
           ('app admin', 'settings'),

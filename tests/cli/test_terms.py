@@ -56,23 +56,20 @@ def test_wrong_terms_are_a_usage_error(
 def test_settings_are_listed_and_changed(shell: Shell) -> None:
     before = shell.json("settings", "list")
     assert before["default_burn_order"] == "purchased_first"
-    assert shell.ok("settings", "set", "default_allowance", "100") == (
-        "default_allowance is now 100\n"
+    assert shell.ok("settings", "set", "default_low_balance_at", "100") == (
+        "default_low_balance_at is now 100\n"
     )
-    assert shell.ok("settings", "set", "default_rollover_limit", "none") == (
-        "default_rollover_limit is now none\n"
+    assert shell.json("settings", "list") == before | {"default_low_balance_at": 100}
+    assert shell.ok("settings", "set", "default_low_balance_at", "none") == (
+        "default_low_balance_at is now none\n"
     )
-    assert shell.json("settings", "list") == before | {
-        "default_allowance": 100,
-        "default_rollover_limit": None,
-    }
-    assert "default_rollover_limit  none\n" in shell.ok("settings", "list")
+    assert "default_low_balance_at  none\n" in shell.ok("settings", "list")
 
 
 def test_a_setting_that_cannot_be_is_refused_in_one_line(shell: Shell) -> None:
     unknown = shell("settings", "set", "colour", "red")
     assert (unknown.code, unknown.err.count("\n")) == (1, 1)
     assert unknown.err.startswith('pgsaas: no setting "colour"')
-    wrong = shell("settings", "set", "default_allowance", "-1")
+    wrong = shell("settings", "set", "default_low_balance_at", "-1")
     assert wrong.code == 1
-    assert wrong.err.startswith('pgsaas: setting "default_allowance" cannot be "-1"')
+    assert wrong.err.startswith('pgsaas: setting "default_low_balance_at" cannot be "-1"')

@@ -52,7 +52,8 @@ def argument_of(text: str) -> tuple[str, str, str | None]:
 
 #: The sections that hold tables of functions.
 FUNCTIONS = {
-    *("Identity", "Accounts", "Credits", "Holds", "Price and use", "Catalog", "Installation"),
+    *("Identity", "Accounts", "Credits", "Holds", "Price and use", "Catalog"),
+    *("Subscriptions", "Installation"),
 }
 
 

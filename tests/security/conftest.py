@@ -158,8 +158,9 @@ def seed(conn: Conn) -> dict[str, UUID]:
         conn.execute("select pgsaas.add_member(%s, %s, %s)", [ids[organization], user, role])
     for event in ("call", "query"):
         conn.execute("select pgsaas.set_credit_event(%s, '{\"base\": 1}')", [event])
-    conn.execute("select pgsaas.set_plan('basic', '{\"allowance\": 5}')")
+    conn.execute("select pgsaas.set_plan('basic', '{}')")
     for account_id in ids.values():
+        conn.execute("select pgsaas.start_subscription(%s, 'basic')", [account_id])
         credit(conn, account_id, 1000, p_description="a gift")
         credit(conn, account_id, 50, p_source="trial", p_expires_at="2099-01-01")
         conn.execute("select pgsaas.deduct_credits(%s, 10)", [account_id])

@@ -17,7 +17,9 @@ READERS_CALL = frozenset({
     "expired_grant", "hand_on", "admitted_grant", "due_events", "end_period", "return_part",
     "return_parts", "cancel_debt", "pay", "debts_to_settle", "query_cost",
     "source_rank", "period_end", "exact_interval", "free_by_source", "row_allocations",
-    "length_text", "price_terms", "limit_terms",
+    "length_text", "price_terms", "limit_terms", "months_since", "gives_access",
+    "project_subscription", "subscription_period", "default_subscription", "due_at", "ends_at",
+    "grace_ends_at",
 })  # fmt: skip
 #: Called by the policies of pgsaas_admin alone.
 ADMINS_CALL = frozenset({"acts_as_admin"})

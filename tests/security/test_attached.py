@@ -158,7 +158,7 @@ def test_odd_names_of_tables_and_columns_are_only_names(tx: Conn, name: str) -> 
 
 
 def test_signing_up_again_after_erasure_brings_no_second_allowance(tx: Conn) -> None:
-    tx.execute("select pgsaas.set_setting('default_allowance', '100')")
+    tx.execute("select pgsaas.set_plan('free', '{\"default\": true, \"allowance\": 100}')")
     tx.execute(TEXT_USERS)
     tx.execute("select pgsaas.attach_users('users', 'id', 'email')")
     tx.execute("insert into users values ('ann', 'Ann@example.com')")
@@ -177,7 +177,7 @@ def test_signing_up_again_after_erasure_brings_no_second_allowance(tx: Conn) -> 
 
 
 def test_an_erased_user_who_is_still_in_the_table_comes_back_without_credits(tx: Conn) -> None:
-    tx.execute("select pgsaas.set_setting('default_allowance', '100')")
+    tx.execute("select pgsaas.set_plan('free', '{\"default\": true, \"allowance\": 100}')")
     tx.execute("create table public.users (id uuid primary key, email text)")
     tx.execute("select pgsaas.attach_users('users', 'id', 'email')")
     tx.execute("insert into users values (%s, 'uma@example.com')", [UMA])

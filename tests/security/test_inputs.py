@@ -45,7 +45,9 @@ def test_texts_are_stored_as_they_are(tx: Conn, text: str) -> None:
 def test_settings_are_columns_and_values_only(tx: Conn, text: str) -> None:
     assert refusal(tx, "select pgsaas.set_setting(%s, 'x')", text)[0] == "22023"
     assert refusal(tx, "select pgsaas.set_setting('clawback', %s)", text)[0] == "22023"
-    assert refusal(tx, "select pgsaas.set_setting('default_allowance', %s)", text)[0] == "22023"
+    assert (
+        refusal(tx, "select pgsaas.set_setting('default_low_balance_at', %s)", text)[0] == "22023"
+    )
     assert one(tx, "select pgsaas.set_setting('identity_realm', %s)", text) == text
 
 
@@ -56,9 +58,11 @@ def test_what_is_no_setting_is_not_set(tx: Conn, name: str | None) -> None:
     assert refusal(tx, "select pgsaas.set_setting(%s, 'false')", name)[0] == "22023"
 
 
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e13", "0.0000001", None])
-def test_an_allowance_is_an_amount(tx: Conn, value: str | None) -> None:
-    assert refusal(tx, "select pgsaas.set_setting('default_allowance', %s)", value)[0] == "22023"
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e13", "0.0000001"])
+def test_an_alert_is_an_amount(tx: Conn, value: str) -> None:
+    assert (
+        refusal(tx, "select pgsaas.set_setting('default_low_balance_at', %s)", value)[0] == "22023"
+    )
 
 
 HUGE = "x" * 5000

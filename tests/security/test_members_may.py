@@ -43,6 +43,11 @@ CALLS = {
     "set_credit_product": """set_credit_product('new',
         '{{"credits": 1, "prices": {{"usd": 1}}}}')""",
     "set_agent": "set_agent('new', '{{}}')",
+    "start_subscription": "start_subscription({acme}, 'basic')",
+    "change_plan": "change_plan({acme}, p_quantity => 2)",
+    "cancel_subscription": "cancel_subscription({acme})",
+    "resume_subscription": "resume_subscription({acme})",
+    "set_subscription_status": "set_subscription_status({acme}, 'past_due')",
     "record_usage": "record_usage({acme}, 'call')",
     "record_usage_batch": "record_usage_batch(array[{acme}], array['call'])",
     "consume_credits": "consume_credits({acme}, 'call')",
@@ -61,7 +66,7 @@ SUBS = {"alice": "owner", "adam": "admin", "bill": "billing", "mia": "member", "
 #: Refused to every user before the account is looked at.
 FOR_NO_USER = {
     "create_account", "freeze_account", "unfreeze_account", "erase_account", "set_burn_order",
-    "verify_ledger",
+    "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",

@@ -155,7 +155,7 @@ def test_overdraft_that_is_held_and_released_makes_no_lasting_credits(conn: Conn
 
 def test_an_overdraft_cannot_turn_allowances_into_credits_for_ever(conn: Conn) -> None:
     conn.execute("select pgsaas.set_clock('2030-01-01')")
-    conn.execute("select pgsaas.set_setting('default_allowance', '100')")
+    conn.execute("select pgsaas.set_plan('free', '{\"default\": true, \"allowance\": 100}')")
     payer = account(conn)
     conn.execute("select pgsaas.set_overdraft_limit(%s, 100, 'a good customer')", [payer])
     conn.execute("select pgsaas.deduct_credits(%s, 100)", [payer])

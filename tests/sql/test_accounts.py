@@ -38,7 +38,7 @@ AGAIN = [
 
 @pytest.mark.parametrize("again", AGAIN)
 def test_the_same_ids_name_the_same_account(ledger: Ledger, again: dict[str, object]) -> None:
-    ledger.call("set_setting", "default_allowance", "100")
+    ledger.call("set_plan", "free", {"default": True, "allowance": 100})
     first = ledger.call("create_account", NOBODY, p_external_id="ada", p_name="Ada")
     ledger.at(START.replace(day=11))
     before = ledger.state()
@@ -117,8 +117,7 @@ def test_one_external_id_in_two_realms_is_two_accounts(ledger: Ledger) -> None:
 
 
 def test_a_new_account_gets_the_settings_of_that_moment(ledger: Ledger) -> None:
-    ledger.call("set_setting", "default_allowance", "100")
-    ledger.call("set_setting", "default_rollover_limit", None)
+    ledger.call("set_plan", "free", {"default": True, "allowance": 100, "rollover": "unlimited"})
     ledger.call("set_setting", "default_burn_order", "expiring_first")
     ledger.call("set_setting", "default_low_balance_at", "10")
     account = ledger.account()

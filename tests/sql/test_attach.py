@@ -43,7 +43,7 @@ def test_a_hundred_thousand_users_get_an_account_each(conn: Conn, kind: str) -> 
 
 @pytest.mark.parametrize("kind", IDS)
 def test_every_row_has_an_account_with_its_address_and_its_allowance(host: Host, kind: str) -> None:
-    host.ledger.call("set_setting", "default_allowance", "10")
+    host.ledger.call("set_plan", "free", {"default": True, "allowance": 10})
     host.table(kind, 20)
     assert host.attach() == {"realm": "public.users", "attached": 20, "remaining": 0}
     assert host.missing() == 0
@@ -204,7 +204,7 @@ def test_addresses_too_long_to_keep_do_not_stop_a_sign_up(host: Host) -> None:
 
 
 def test_an_erased_user_who_changes_address_gets_no_second_allowance(host: Host) -> None:
-    host.ledger.call("set_setting", "default_allowance", "10")
+    host.ledger.call("set_plan", "free", {"default": True, "allowance": 10})
     host.table("uuid", 1)
     host.attach()
     account = host.ledger.scalar("select account_id from pgsaas.accounts")

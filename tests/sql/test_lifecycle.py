@@ -128,7 +128,7 @@ WORDS = ["Planted-Name", "planted@example.com", "planted-profile", "planted-exte
 
 def plant(ledger: Ledger) -> UUID:
     """An account with every word that can be said about it."""
-    ledger.call("set_setting", "default_allowance", "100")
+    ledger.call("set_plan", "free", {"default": True, "allowance": 100})
     account = ledger.account(500, p_name="Planted-Name", p_email="planted@example.com",
                              p_external_id="planted-external",
                              p_profile={"planted-profile": 1})  # fmt: skip

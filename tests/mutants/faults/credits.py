@@ -41,8 +41,8 @@ CREDITS_FAULTS = [
     Fault(
         "an upgrade grants the whole new allowance",
         "sql/36_periods.sql",
-        "v_more := p_allowance - v_b.period_granted;",
-        "v_more := p_allowance;",
+        "else p_allowance - p_b.period_granted end",
+        "else p_allowance end",
         GOLDEN,
     ),
     Fault(
@@ -135,8 +135,8 @@ CREDITS_FAULTS = [
     Fault(
         "an allowance that goes round in circles is granted each time",
         "sql/36_periods.sql",
-        "        v_b.period_granted := p_allowance;\n        v_b := pgsaas.open_grant",
-        "        v_b := pgsaas.open_grant",
+        "        v_b.period_granted := v_b.allowance;\n        if p_replaces",
+        "        if p_replaces",
         SETTLEMENT,
     ),
     Fault(
@@ -228,7 +228,7 @@ CREDITS_FAULTS = [
     ),
     Fault(
         "a view shows with its owner's rights",
-        "sql/39_views.sql",
+        "sql/79_views.sql",
         "create temporary view credit_balances with (security_invoker = true) as",
         "create temporary view credit_balances with (security_invoker = false) as",
         TENANTS,
@@ -299,7 +299,7 @@ CREDITS_FAULTS = [
     ),
     Fault(
         "every load makes the views anew",
-        "sql/39_views.sql",
+        "sql/79_views.sql",
         "        if not exists (\n            select from pg_catalog.pg_class c",
         "        if true or not exists (\n            select from pg_catalog.pg_class c",
         STALLS,

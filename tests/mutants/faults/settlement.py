@@ -35,8 +35,8 @@ SETTLEMENT_FAULTS = [
     Fault(
         "a period is counted from the end of the one before",
         "sql/29_settlement.sql",
-        "p_b.next_reset_at := pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1);",
-        "p_b.next_reset_at := pgsaas.period_end(p_b.next_reset_at, 1);",
+        "coalesce(pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1),\n        'infinity')",
+        "coalesce(pgsaas.period_end(p_b.next_reset_at, 1), 'infinity')",
         GOLDEN,
     ),
     Fault(

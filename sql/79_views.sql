@@ -41,6 +41,25 @@ select p.plan_id, p.version, v.name, v.description, v.rank, v.allowance, v.rollo
   from pgsaas.plans p
   join pgsaas.plan_versions v on v.plan_id = p.plan_id and v.version = p.version;
 
+create temporary view current_subscriptions with (security_invoker = true) as
+select s.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as plan_name, v.rank,
+       s.status, pgsaas.gives_access(s.status) as has_access, s.provider, s.billing_interval,
+       s.quantity, coalesce(s.allowance, v.allowance) * s.quantity as monthly_allowance,
+       s.currency, s.unit_amount, s.started_at, p.period_start as current_period_start,
+       p.period_end as current_period_end, s.trial_ends_at,
+       s.change_kind is not distinct from 'canceled' as cancel_at_period_end, s.canceled_at,
+       s.ended_at, s.change_at, s.next_plan
+  from pgsaas.account_balances b
+ cross join lateral (
+       select x as stored from pgsaas.subscriptions x where x.account_id = b.account_id
+        order by x.subscription_id desc limit 1) n
+ cross join lateral (
+       select * from pgsaas.project_subscription(n.stored, greatest(pgsaas.now(), b.last_at)) x
+        order by x.subscription_id desc limit 1) s
+ cross join lateral pgsaas.subscription_period(s, coalesce(s.ended_at - interval '1 microsecond',
+       greatest(pgsaas.now(), b.last_at))) p
+  join pgsaas.plan_versions v on v.plan_id = s.plan_id and v.version = s.plan_version;
+
 do $$
 declare
     v_wanted record;
@@ -52,7 +71,7 @@ begin
           from pg_catalog.pg_class c
          where c.relnamespace = pg_catalog.pg_my_temp_schema() and c.relkind = 'v'
            and c.relname in ('credit_balances', 'open_credit_grants', 'open_credit_holds',
-               'subscription_plans')
+               'subscription_plans', 'current_subscriptions')
     loop
         if not exists (
             select from pg_catalog.pg_class c
@@ -80,3 +99,7 @@ comment on view pgsaas.open_credit_holds is
 comment on view pgsaas.subscription_plans is
     'Plans by their current terms, retired ones included; list_plans() has those that can be '
     'chosen, with their prices.';
+
+comment on view pgsaas.current_subscriptions is
+    'The subscription of each account now, or the last one it had; what time has changed is shown '
+    'as done.';

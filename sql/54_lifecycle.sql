@@ -136,8 +136,8 @@ end $$;
 comment on function pgsaas.create_account(uuid, text, text, text, text, text, jsonb) is
     'Creates an account, or returns the one there is: the same account id, or the same external id '
     'in the realm (null: the realm of user ids), names the same account; created tells which. A '
-    'new one gets the default plan and its first allowance. PT409 if the ids belong to different accounts or the kind '
-    'differs, 22023 for wrong arguments. Only the system: PT403 for a user.';
+    'new one gets the default plan and its first allowance. PT409 if the ids belong to different '
+    'accounts or the kind differs, 22023 for wrong arguments. Only the system: PT403 for a user.';
 
 create or replace function pgsaas.set_frozen(p_account_id uuid, p_is_frozen boolean,
     p_reason text) returns boolean

@@ -58,6 +58,7 @@ begin
           ('app', 'hold_credits extend_hold capture_hold release_hold'),
           ('app', 'record_usage record_usage_batch consume_credits capture_usage'),
           ('app', 'check_and_deduct_credits'),
+          ('app', 'reset_monthly_credits'),
           ('app', 'start_subscription change_plan cancel_subscription resume_subscription'),
           ('app user', 'act_as'),
           -- backend and staff

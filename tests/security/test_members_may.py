@@ -49,6 +49,7 @@ CALLS = {
     "cancel_subscription": "cancel_subscription({acme})",
     "resume_subscription": "resume_subscription({acme})",
     "set_subscription_status": "set_subscription_status({acme}, 'past_due')",
+    "reset_monthly_credits": "reset_monthly_credits()",
     "record_usage": "record_usage({acme}, 'call')",
     "record_usage_batch": "record_usage_batch(array[{acme}], array['call'])",
     "consume_credits": "consume_credits({acme}, 'call')",
@@ -68,6 +69,7 @@ SUBS = {"alice": "owner", "adam": "admin", "bill": "billing", "mia": "member", "
 FOR_NO_USER = {
     "create_account", "freeze_account", "unfreeze_account", "erase_account", "set_burn_order",
     "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
+    "reset_monthly_credits",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",

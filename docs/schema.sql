@@ -217,6 +217,25 @@ CREATE TABLE pgsaas.usage_periods (
 )
 WITH (fillfactor='80');
 
+CREATE PROCEDURE pgsaas.run_all_due(IN p_runner text DEFAULT 'pg_cron'::text, IN p_limit integer DEFAULT 1000)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_done bigint := 0;
+    v_step record;
+begin
+    loop
+        select coalesce(sum(r.done), 0)::bigint as done, coalesce(sum(r.remaining), 0) as remaining,
+               string_agg(r.task || ': ' || r.error, '; ') as error
+          into v_step from pgsaas.run_due(p_limit) r;
+        commit;
+        v_done := v_done + v_step.done;
+        exit when v_step.remaining = 0 or v_step.done = 0;
+    end loop;
+    perform pgsaas.note_run(p_runner, v_done, v_step.error);
+    commit;
+end $$;
+
 CREATE TABLE pgsaas.account_external_ids (
     realm text NOT NULL,
     external_id text NOT NULL,
@@ -450,6 +469,18 @@ CREATE TABLE pgsaas.platform_admins (
     CONSTRAINT platform_admins_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 255)))
 );
 
+CREATE TABLE pgsaas.runners (
+    runner text NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    runs bigint DEFAULT 1 NOT NULL,
+    done bigint DEFAULT 0 NOT NULL,
+    last_done_at timestamp with time zone,
+    last_error text,
+    last_error_at timestamp with time zone,
+    CONSTRAINT runners_runner_check CHECK (((octet_length(runner) >= 1) AND (octet_length(runner) <= 255)))
+);
+
 CREATE TABLE pgsaas.settings (
     is_only_row boolean DEFAULT true NOT NULL,
     identity_realm text DEFAULT ''::text NOT NULL,
@@ -557,6 +588,9 @@ ALTER TABLE ONLY pgsaas.plans
 
 ALTER TABLE ONLY pgsaas.platform_admins
     ADD CONSTRAINT platform_admins_pkey PRIMARY KEY (user_id);
+
+ALTER TABLE ONLY pgsaas.runners
+    ADD CONSTRAINT runners_pkey PRIMARY KEY (runner);
 
 ALTER TABLE ONLY pgsaas.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only_row);
@@ -810,6 +844,12 @@ CREATE POLICY plans_app ON pgsaas.plans FOR SELECT TO pgsaas_app USING (true);
 CREATE POLICY plans_user ON pgsaas.plans FOR SELECT TO pgsaas_user USING (true);
 
 ALTER TABLE pgsaas.platform_admins ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE pgsaas.runners ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY runners_admin ON pgsaas.runners FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY runners_app ON pgsaas.runners FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
 
 ALTER TABLE pgsaas.settings ENABLE ROW LEVEL SECURITY;
 

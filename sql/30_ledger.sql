@@ -1,6 +1,6 @@
--- The ledger's primitives. Only this room and those that charge (31_deductions, 50_usage,
--- 51_usage_batch) write balances, transactions and debts. Everything here assumes the account's row
--- is locked by this transaction (26_locks).
+-- The ledger's primitives. Only this room, those that charge (31_deductions, 50_usage,
+-- 51_usage_batch) and the reset of many (61_resets) write balances, transactions and debts.
+-- Everything here assumes the account's row is locked by this transaction (26_locks).
 --
 -- The grant being burned (the head) is cached on that row: what is left of it is head_left, and its
 -- own row is stale. While a deduction fits the head and nothing is due before next_change_at, it is

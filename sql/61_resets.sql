@@ -225,5 +225,5 @@ comment on function pgsaas.reset_monthly_credits(integer) is
     'over as far as the plan lets them, the rest expires, the new allowance is granted; packs and '
     'gifts are not touched. Each period ends once, however often and by however many this is '
     'called; months that were missed are made up for. Accounts that somebody holds are passed '
-    'over; a call that finds only such waits two seconds for one (55P03). remaining counts up to 1,000. Only the '
-    'system: PT403. 22023 for a limit below 1.';
+    'over; a call that finds only such waits two seconds for one (55P03). remaining counts up to '
+    '1,000. Only the system: PT403. 22023 for a limit below 1.';

@@ -54,6 +54,7 @@ begin
               ('credit_products',       v_all,  v_all,    v_admin),
               ('agents',                v_all,  v_all,    v_admin),
               ('settings',              null,   v_system, v_admin),
+              ('runners',               null,   v_system, v_admin),
               ('installation',          null,   v_system, v_admin),
               ('audit_events',          null,   null,     v_admin),
               ('outbox_messages',       null,   null,     v_admin))

@@ -12,7 +12,7 @@ returns text
 language sql stable
 as $$
     select p_privilege || case p_kind
-           when 'function' then format(' on function %s', p_object::regprocedure)
+           when 'function' then format(' on routine %s', p_object::regprocedure)
            when 'schema' then ' on schema pgsaas'
            when 'column' then format(' (%I) on table %s', (select a.attname
                 from pg_catalog.pg_attribute a where a.attrelid = p_object and a.attnum = p_attnum),
@@ -58,7 +58,8 @@ begin
           ('app', 'hold_credits extend_hold capture_hold release_hold'),
           ('app', 'record_usage record_usage_batch consume_credits capture_usage'),
           ('app', 'check_and_deduct_credits'),
-          ('app', 'reset_monthly_credits'),
+          ('app', 'reset_monthly_credits run_due run_all_due note_run'),
+          ('app admin', 'due_tasks'),
           ('app', 'start_subscription change_plan cancel_subscription resume_subscription'),
           ('app user', 'act_as'),
           -- backend and staff
@@ -99,7 +100,7 @@ begin
           ('app user admin', 'subscription_plans subscriptions current_subscriptions'),
           ('app user admin', 'usage_periods daily_usage_stats usage_rollups'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
-          ('app admin', 'settings'),
+          ('app admin', 'settings runners'),
           ('admin', 'audit_events outbox_messages'))
           m (roles, relations)
      cross join lateral regexp_split_to_table(m.roles, '\s+') r (role)

@@ -195,7 +195,8 @@ def test_only_the_rooms_that_charge_write_balances_and_transactions() -> None:
         for path in SQL.glob("*.sql")
         if writes.search(re.sub(r"--.*", "", path.read_text()))
     }
-    assert writers == {"30_ledger.sql", "31_deductions.sql", "50_usage.sql", "51_usage_batch.sql"}
+    charging = {"31_deductions.sql", "50_usage.sql", "51_usage_batch.sql"}
+    assert writers == charging | {"30_ledger.sql", "61_resets.sql"}
 
 
 @pytest.mark.parametrize("path", sorted(SQL.glob("*.sql")), ids=lambda path: path.name)

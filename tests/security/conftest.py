@@ -159,6 +159,7 @@ def seed(conn: Conn) -> dict[str, UUID]:
     for event in ("call", "query"):
         conn.execute("select pgsaas.set_credit_event(%s, '{\"base\": 1}')", [event])
     conn.execute("select pgsaas.set_plan('basic', '{}')")
+    conn.execute("select pgsaas.adopt_installation(), pgsaas.note_run('a worker', 1)")
     for account_id in ids.values():
         conn.execute("select pgsaas.start_subscription(%s, 'basic')", [account_id])
         credit(conn, account_id, 1000, p_description="a gift")

@@ -21,6 +21,8 @@ READERS_CALL = frozenset({
     "project_subscription", "subscription_period", "default_subscription", "due_at", "ends_at",
     "grace_ends_at",
 })  # fmt: skip
+#: Procedures, which the tables do not have.
+PROCEDURES = {"run_all_due": frozenset({"app"})}
 #: Called by the policies of pgsaas_admin alone.
 ADMINS_CALL = frozenset({"acts_as_admin"})
 #: Columns that no reader of a table sees.
@@ -75,6 +77,8 @@ def callers_of(name: str) -> frozenset[str]:
     written = functions().get(name)
     if written is not None:
         return written.callers - {"owner"}
+    if name in PROCEDURES:
+        return PROCEDURES[name]
     if name in READERS_CALL:
         return frozenset({"app", "user", "admin"})
     return frozenset({"admin"}) if name in ADMINS_CALL else frozenset()

@@ -202,7 +202,8 @@ def test_what_is_not_written_is_refused_when_tried(populated: Conn) -> None:
                     assert outcome(conn, role, statement.format(f'"{relation}"')) in REFUSALS
         for _, name, arguments in signatures:
             if short(role) not in contract.callers_of(name):
-                call = f"select pgsaas.{name}({arguments})"
+                verb = "call" if name in contract.PROCEDURES else "select"
+                call = f"{verb} pgsaas.{name}({arguments})"
                 assert outcome(conn, role, call) == "42501", (role, call)
 
 

@@ -49,7 +49,9 @@ CALLS = {
     "cancel_subscription": "cancel_subscription({acme})",
     "resume_subscription": "resume_subscription({acme})",
     "set_subscription_status": "set_subscription_status({acme}, 'past_due')",
-    "reset_monthly_credits": "reset_monthly_credits()",
+    "reset_monthly_credits": "now() at, lateral pgsaas.reset_monthly_credits()",
+    "run_due": "run_due()",
+    "note_run": "note_run('a test', 0)",
     "record_usage": "record_usage({acme}, 'call')",
     "record_usage_batch": "record_usage_batch(array[{acme}], array['call'])",
     "consume_credits": "consume_credits({acme}, 'call')",
@@ -69,7 +71,7 @@ SUBS = {"alice": "owner", "adam": "admin", "bill": "billing", "mia": "member", "
 FOR_NO_USER = {
     "create_account", "freeze_account", "unfreeze_account", "erase_account", "set_burn_order",
     "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
-    "reset_monthly_credits",
+    "reset_monthly_credits", "run_due", "note_run",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",

@@ -49,6 +49,23 @@ $$;
 comment on function pgsaas.due_tasks() is
     'How much of each task is due, counted up to 1,000, and since when the oldest of it.';
 
+-- Late is what nobody did for a quarter of an hour, though somebody should look every minute.
+create or replace function pgsaas.late_schedule() returns text
+language sql stable
+as $$
+    select string_agg(format('%s has waited since %s', t.task, t.oldest_at at time zone 'UTC'),
+               '; ' order by t.task) || coalesce(
+           (select format('; %s was here last, at %s', r.runner, r.last_at at time zone 'UTC')
+                   || coalesce(', and failed: ' || case when r.last_error_at = r.last_at
+                          then r.last_error end, '')
+              from pgsaas.runners r order by r.last_at desc limit 1),
+           '; nobody has ever run it: `pgsaas cron schedule` or `pgsaas worker`')
+      from pgsaas.due_tasks() t
+     where t.oldest_at < pgsaas.now() - interval '15 minutes'
+$$;
+comment on function pgsaas.late_schedule() is
+    'What is late by more than a quarter of an hour, and why; null if nothing is.';
+
 create or replace function pgsaas.run_due(p_limit integer default 1000)
 returns table (task text, done bigint, remaining bigint, error text)
 language plpgsql volatile security definer set search_path = ''

@@ -59,7 +59,7 @@ begin
           ('app', 'record_usage record_usage_batch consume_credits capture_usage'),
           ('app', 'check_and_deduct_credits'),
           ('app', 'reset_monthly_credits run_due run_all_due note_run'),
-          ('app admin', 'due_tasks'),
+          ('app admin', 'due_tasks late_schedule'),
           ('app', 'start_subscription change_plan cancel_subscription resume_subscription'),
           ('app user', 'act_as'),
           -- backend and staff

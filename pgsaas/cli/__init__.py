@@ -21,6 +21,7 @@ from pgsaas.cli.events import events
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
+from pgsaas.cli.schedule import cron, worker
 from pgsaas.cli.staff import admins, audit
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
@@ -46,6 +47,8 @@ COMMANDS: list[click.Command] = [
     usage,
     import_balances,
     compare_balances,
+    worker,
+    cron,
     settings,
     admins,
     audit,

@@ -179,6 +179,27 @@ def note_shadow(conn: Session, resources: Resources) -> list[str]:
     ]
 
 
+def check_schedule(conn: Session, resources: Resources) -> list[str]:
+    """Somebody does what is due."""
+    row = conn.execute("select pgsaas.late_schedule()").fetchone()
+    return [row[0]] if row and row[0] else []
+
+
+def note_schedule(conn: Session, resources: Resources) -> list[str]:
+    """Somebody would do what is due."""
+    row = conn.execute("""
+        select exists (select from pgsaas.account_balances where next_reset_at < 'infinity')
+            and not exists (select from pgsaas.runners
+                where last_at > pgsaas.now() - interval '1 day')
+    """).fetchone()
+    if row != (True,):
+        return []
+    return [
+        "nobody does what is due (accounts settle themselves when they are used): "
+        "`pgsaas cron schedule`, or run `pgsaas worker`"
+    ]
+
+
 #: In the order they are shown; a new check is a new line here.
 CHECKS: list[tuple[str, Check]] = [
     ("migrations", check_migrations),
@@ -189,9 +210,14 @@ CHECKS: list[tuple[str, Check]] = [
     ("attachments", check_attachments),
     ("rows", check_rows),
     ("users", check_users),
+    ("schedule", check_schedule),
 ]
 #: What is not wrong, but worth knowing.
-NOTES: list[tuple[str, Check]] = [("backend", note_backend), ("shadow", note_shadow)]
+NOTES: list[tuple[str, Check]] = [
+    ("backend", note_backend),
+    ("shadow", note_shadow),
+    ("schedule", note_schedule),
+]
 
 
 def examine(conn: Session, resources: Resources) -> list[Finding]:

@@ -59,7 +59,7 @@ def resets(conn: Client, limit: int) -> int:
     done = 0
     while True:
         said = call(conn, "reset_monthly_credits", limit=limit)
-        done += said["accounts_reset"]
+        done += int(said["accounts_reset"])
         if said["remaining"] == 0:
             return done
 
@@ -198,5 +198,5 @@ def test_a_change_and_a_cancellation_come_one_after_the_other(db: Database, isol
                 partial(_call, "cancel_subscription", {"account_id": account}),
             )
             found = call(conns[0], "get_subscription", account_id=account)
-            assert (found["plan_id"], balance(conns[0], account)) == ("max", 5100)
+            assert (found["plan_id"], int(balance(conns[0], account))) == ("max", 5100)
         assert is_sound(conns[0])

@@ -49,6 +49,44 @@ end $$;
 comment on function pgsaas.give_default_plan(uuid, boolean) is
     'Puts an account without a live subscription on the default plan; false where there is none.';
 
+create or replace function pgsaas.assign_default_plan(p_limit integer default null)
+returns table (assigned bigint, remaining bigint)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_id uuid;
+    v_s pgsaas.subscriptions;
+begin
+    perform pgsaas.check_administers();
+    assigned := 0;
+    for v_id in
+        select a.account_id from pgsaas.accounts a
+         where a.erased_at is null and not exists (
+               select from pgsaas.subscriptions s
+                where s.account_id = a.account_id and s.ended_at is null)
+         order by a.account_id limit p_limit
+    loop
+        perform pgsaas.lock_account(v_id);
+        v_s := pgsaas.newest_subscription(v_id);
+        if v_s.account_id is null or v_s.ended_at is not null then
+            if not pgsaas.give_default_plan(v_id, false) then
+                raise exception 'there is no default plan' using errcode = 'PT422';
+            end if;
+            assigned := assigned + 1;
+        end if;
+    end loop;
+    select count(*) into remaining from pgsaas.accounts a
+     where a.erased_at is null and not exists (
+           select from pgsaas.subscriptions s
+            where s.account_id = a.account_id and s.ended_at is null);
+    return next;
+end $$;
+comment on function pgsaas.assign_default_plan(integer) is
+    'Puts accounts without a live subscription on the default plan, up to p_limit of them (null: '
+    'all): those that were there before the plan was. PT422 without a default plan. For the system '
+    'and staff: PT403.';
+
 create or replace function pgsaas.open_account(p_account_id uuid, p_realm text, p_external_id text,
     p_email text)
 returns void

@@ -137,3 +137,54 @@ comment on function pgsaas.set_subscription_status(uuid, text, text) is
     'credits; the allowance of a month that was not granted comes when it is active again. The '
     'status it has changes nothing. PT422 for a change that no state allows, PT404, 22023. For '
     'the system and staff: PT403. Audited.';
+
+create or replace function pgsaas.migrate_subscribers(
+    p_plan_id text, p_limit integer default null, p_reason text default null)
+returns table (migrated bigint, remaining bigint)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_version integer;
+    v_id uuid;
+    v_settled record;
+    v_s pgsaas.subscriptions;
+begin
+    perform pgsaas.check_administers();
+    perform pgsaas.check_request(null, null, p_reason);
+    select p.version into v_version from pgsaas.plans p where p.plan_id = p_plan_id;
+    if v_version is null then
+        perform pgsaas.raise_not_found('plan');
+    end if;
+    migrated := 0;
+    for v_id in
+        select s.account_id from pgsaas.subscriptions s
+         where s.plan_id = p_plan_id and s.plan_version < v_version and s.ended_at is null
+         order by s.account_id limit p_limit
+    loop
+        v_settled := pgsaas.settle_subscription(v_id);
+        v_s := v_settled.p_s;
+        continue when v_s.plan_id <> p_plan_id or v_s.ended_at is not null;
+        v_s.plan_version := v_version;
+        if v_s.currency is not null then    -- what was agreed stays where the plan has no price
+            select x.unit_amount into v_s.unit_amount from pgsaas.plan_prices x
+             where x.plan_id = p_plan_id and x.version = v_version
+               and x.billing_interval = v_s.billing_interval and x.currency = v_s.currency;
+            v_s.unit_amount := coalesce(v_s.unit_amount,
+                (v_settled.p_s).unit_amount);
+        end if;
+        perform pgsaas.store_subscription(v_s);
+        perform pgsaas.apply_terms(v_s);
+        perform pgsaas.audit('subscription.migrated', v_id, jsonb_build_object('plan', p_plan_id,
+            'version', v_version, 'reason', p_reason));
+        migrated := migrated + 1;
+    end loop;
+    select count(*) into remaining from pgsaas.subscriptions s
+     where s.plan_id = p_plan_id and s.plan_version < v_version and s.ended_at is null;
+    return next;
+end $$;
+comment on function pgsaas.migrate_subscribers(text, integer, text) is
+    'Gives subscribers of older versions of a plan its current terms and price, up to p_limit of '
+    'them (null: all). A higher allowance is granted at once as far as it is above the month''s, '
+    'anything lower counts from the next month on; contracts keep their own. PT404. For the system '
+    'and staff: PT403. Audited.';

@@ -64,7 +64,7 @@ begin
           ('app user', 'act_as'),
           -- backend and staff
           ('app admin', 'freeze_account unfreeze_account export_account erase_account'),
-          ('app admin', 'set_subscription_status'),
+          ('app admin', 'set_subscription_status migrate_subscribers assign_default_plan'),
           ('app admin', 'set_burn_order set_low_balance_at verify_ledger'),
           ('admin', 'adjust_credits set_overdraft_limit set_setting acts_as_admin'),
           ('admin', 'set_credit_event set_plan retire_plan set_credit_product set_agent'),

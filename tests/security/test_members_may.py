@@ -51,6 +51,8 @@ CALLS = {
     "set_subscription_status": "set_subscription_status({acme}, 'past_due')",
     "reset_monthly_credits": "now() at, lateral pgsaas.reset_monthly_credits()",
     "run_due": "run_due()",
+    "migrate_subscribers": "now() at, lateral pgsaas.migrate_subscribers('basic')",
+    "assign_default_plan": "now() at, lateral pgsaas.assign_default_plan()",
     "note_run": "note_run('a test', 0)",
     "record_usage": "record_usage({acme}, 'call')",
     "record_usage_batch": "record_usage_batch(array[{acme}], array['call'])",
@@ -72,6 +74,7 @@ FOR_NO_USER = {
     "create_account", "freeze_account", "unfreeze_account", "erase_account", "set_burn_order",
     "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
     "reset_monthly_credits", "run_due", "note_run",
+    "migrate_subscribers", "assign_default_plan",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",

@@ -255,6 +255,41 @@ def test_a_subscriber_keeps_what_they_bought(shop: Ledger) -> None:
     assert (free(shop, other), subscription(shop, other)["plan_version"]) == (101, 2)
 
 
+def test_subscribers_are_moved_to_new_terms(shop: Ledger) -> None:
+    accounts = [subscribed(shop, p_quantity=n) for n in (1, 2)]
+    contract = subscribed(shop, p_allowance=7)
+    shop.call(
+        "set_plan", "pro", PLANS["pro"] | {"allowance": 1500, "prices": [USD | {"amount": 1}]}
+    )
+    assert shop.call("migrate_subscribers", "pro", 1) == {"migrated": 1, "remaining": 2}
+    assert shop.call("migrate_subscribers", "pro") == {"migrated": 2, "remaining": 0}
+    assert shop.call("migrate_subscribers", "pro") == {"migrated": 0, "remaining": 0}
+    assert [free(shop, account) for account in accounts] == [1600, 3100]
+    assert free(shop, contract) == 107
+    assert subscription(shop, accounts[0])["unit_amount"] == 1
+    shop.call("set_plan", "pro", PLANS["pro"] | {"allowance": 10})
+    shop.call("migrate_subscribers", "pro")
+    assert free(shop, accounts[0]) == 1600
+    shop.after(days=31)
+    assert free(shop, accounts[0]) == 500 + 10
+    with shop.raises("PT404"):
+        shop.call("migrate_subscribers", "gold")
+
+
+def test_accounts_that_were_there_before_get_the_default_plan(ledger: Ledger) -> None:
+    accounts = [ledger.account() for _ in range(3)]
+    gone = ledger.account()
+    ledger.call("erase_account", gone, "asked for")
+    with ledger.raises("PT422"):
+        ledger.call("assign_default_plan")
+    set_plans(ledger)
+    ledger.call("start_subscription", accounts[0], "pro")
+    assert ledger.call("assign_default_plan", 1) == {"assigned": 1, "remaining": 1}
+    assert ledger.call("assign_default_plan") == {"assigned": 1, "remaining": 0}
+    assert sorted(free(ledger, account) for account in accounts) == [100, 100, 1000]
+    assert ledger.call("assign_default_plan") == {"assigned": 0, "remaining": 0}
+
+
 def test_a_trial_expires_unless_it_was_paid_for(shop: Ledger) -> None:
     tries, pays = (subscribed(shop, p_is_trial=True) for _ in range(2))
     row = subscription(shop, tries)

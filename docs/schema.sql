@@ -236,6 +236,55 @@ begin
     commit;
 end $$;
 
+CREATE TABLE pgsaas.credit_holds (
+    account_id uuid NOT NULL,
+    hold_id bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    job_id uuid,
+    state text DEFAULT 'open'::text NOT NULL,
+    amount numeric NOT NULL,
+    balance_after numeric NOT NULL,
+    allocations jsonb NOT NULL,
+    agent_id text,
+    description text,
+    idempotency_key text,
+    request_hash bytea,
+    metadata jsonb,
+    CONSTRAINT credit_holds_amount_check CHECK ((amount > (0)::numeric)),
+    CONSTRAINT credit_holds_closed_check CHECK (((state = 'open'::text) = (closed_at IS NULL))),
+    CONSTRAINT credit_holds_state_check CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text, 'lapsed'::text])))
+)
+WITH (fillfactor='80');
+
+CREATE TABLE pgsaas.jobs (
+    account_id uuid NOT NULL,
+    job_id uuid NOT NULL,
+    job_type text,
+    agent_id text NOT NULL,
+    action text,
+    plan_id text NOT NULL,
+    plan_required text,
+    job_status text NOT NULL,
+    cost_credits numeric NOT NULL,
+    hold_id bigint,
+    expires_at timestamp with time zone NOT NULL,
+    seq bigint,
+    balance_after numeric NOT NULL,
+    subjects jsonb NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    input jsonb,
+    output jsonb,
+    error text,
+    idempotency_key text,
+    request_hash bytea,
+    CONSTRAINT jobs_cost_check CHECK ((cost_credits >= (0)::numeric)),
+    CONSTRAINT jobs_ended_check CHECK (((job_status = 'running'::text) = (ended_at IS NULL))),
+    CONSTRAINT jobs_status_check CHECK ((job_status = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text, 'abandoned'::text])))
+);
+
 CREATE TABLE pgsaas.account_external_ids (
     realm text NOT NULL,
     external_id text NOT NULL,
@@ -352,28 +401,6 @@ CREATE TABLE pgsaas.credit_events (
     CONSTRAINT credit_events_unit_check CHECK (((octet_length(unit) >= 1) AND (octet_length(unit) <= 100)))
 );
 
-CREATE TABLE pgsaas.credit_holds (
-    account_id uuid NOT NULL,
-    hold_id bigint NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    closed_at timestamp with time zone,
-    job_id uuid,
-    state text DEFAULT 'open'::text NOT NULL,
-    amount numeric NOT NULL,
-    balance_after numeric NOT NULL,
-    allocations jsonb NOT NULL,
-    agent_id text,
-    description text,
-    idempotency_key text,
-    request_hash bytea,
-    metadata jsonb,
-    CONSTRAINT credit_holds_amount_check CHECK ((amount > (0)::numeric)),
-    CONSTRAINT credit_holds_closed_check CHECK (((state = 'open'::text) = (closed_at IS NULL))),
-    CONSTRAINT credit_holds_state_check CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text, 'lapsed'::text])))
-)
-WITH (fillfactor='80');
-
 CREATE TABLE pgsaas.credit_products (
     product_id text NOT NULL,
     name text NOT NULL,
@@ -402,6 +429,24 @@ CREATE TABLE pgsaas.daily_usage_stats (
     cost numeric NOT NULL
 )
 WITH (fillfactor='80');
+
+CREATE TABLE pgsaas.entitlement_overrides (
+    account_id uuid NOT NULL,
+    feature text NOT NULL,
+    value jsonb NOT NULL,
+    ends_at timestamp with time zone,
+    reason text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT entitlement_overrides_feature_check CHECK (((octet_length(feature) >= 1) AND (octet_length(feature) <= 100)))
+);
+
+CREATE TABLE pgsaas.entitlement_usage (
+    account_id uuid NOT NULL,
+    feature text NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    used numeric NOT NULL,
+    CONSTRAINT entitlement_usage_used_check CHECK ((used >= (0)::numeric))
+);
 
 CREATE TABLE pgsaas.erased_subjects (
     subject_hash bytea NOT NULL,
@@ -469,6 +514,14 @@ CREATE TABLE pgsaas.platform_admins (
     CONSTRAINT platform_admins_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 255)))
 );
 
+CREATE UNLOGGED TABLE pgsaas.rate_limits (
+    account_id uuid NOT NULL,
+    bucket text NOT NULL,
+    tokens numeric NOT NULL,
+    filled_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE pgsaas.runners (
     runner text NOT NULL,
     first_at timestamp with time zone NOT NULL,
@@ -497,6 +550,20 @@ CREATE TABLE pgsaas.settings (
     CONSTRAINT settings_is_only_row_check CHECK (is_only_row),
     CONSTRAINT settings_transfer_min_age_check CHECK (((transfer_min_age >= '00:00:00'::interval) AND (transfer_min_age <= '10 years'::interval))),
     CONSTRAINT settings_transfer_scope_check CHECK ((transfer_scope = ANY (ARRAY['organization'::text, 'any'::text])))
+);
+
+CREATE TABLE pgsaas.spend_caps (
+    account_id uuid NOT NULL,
+    subject_kind text NOT NULL,
+    subject text NOT NULL,
+    cap numeric NOT NULL,
+    cap_interval text NOT NULL,
+    spent numeric DEFAULT 0 NOT NULL,
+    period_start timestamp with time zone NOT NULL,
+    CONSTRAINT spend_caps_cap_check CHECK (((cap >= (0)::numeric) AND (cap <= ('1000000000000'::bigint)::numeric) AND (cap = round(cap, 6)))),
+    CONSTRAINT spend_caps_cap_interval_check CHECK ((cap_interval = ANY (ARRAY['day'::text, 'month'::text]))),
+    CONSTRAINT spend_caps_subject_check CHECK ((octet_length(subject) <= 255)),
+    CONSTRAINT spend_caps_subject_kind_check CHECK ((subject_kind = ANY (ARRAY['account'::text, 'member'::text, 'agent'::text, 'key'::text])))
 );
 
 CREATE TABLE pgsaas.test_clock (
@@ -562,11 +629,20 @@ ALTER TABLE ONLY pgsaas.credit_transactions
 ALTER TABLE ONLY pgsaas.daily_usage_stats
     ADD CONSTRAINT daily_usage_stats_pkey PRIMARY KEY (account_id, day, event_name, dimensions);
 
+ALTER TABLE ONLY pgsaas.entitlement_overrides
+    ADD CONSTRAINT entitlement_overrides_pkey PRIMARY KEY (account_id, feature);
+
+ALTER TABLE ONLY pgsaas.entitlement_usage
+    ADD CONSTRAINT entitlement_usage_pkey PRIMARY KEY (account_id, feature, period_start);
+
 ALTER TABLE ONLY pgsaas.erased_subjects
     ADD CONSTRAINT erased_subjects_pkey PRIMARY KEY (subject_hash);
 
 ALTER TABLE ONLY pgsaas.installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY pgsaas.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (account_id, job_id);
 
 ALTER TABLE ONLY pgsaas.loaded_objects
     ADD CONSTRAINT loaded_objects_pkey PRIMARY KEY (object);
@@ -589,11 +665,17 @@ ALTER TABLE ONLY pgsaas.plans
 ALTER TABLE ONLY pgsaas.platform_admins
     ADD CONSTRAINT platform_admins_pkey PRIMARY KEY (user_id);
 
+ALTER TABLE ONLY pgsaas.rate_limits
+    ADD CONSTRAINT rate_limits_pkey PRIMARY KEY (account_id, bucket);
+
 ALTER TABLE ONLY pgsaas.runners
     ADD CONSTRAINT runners_pkey PRIMARY KEY (runner);
 
 ALTER TABLE ONLY pgsaas.settings
     ADD CONSTRAINT settings_pkey PRIMARY KEY (is_only_row);
+
+ALTER TABLE ONLY pgsaas.spend_caps
+    ADD CONSTRAINT spend_caps_pkey PRIMARY KEY (account_id, subject_kind, subject);
 
 ALTER TABLE ONLY pgsaas.subscriptions
     ADD CONSTRAINT subscriptions_pkey PRIMARY KEY (account_id, subscription_id);
@@ -636,6 +718,12 @@ CREATE UNIQUE INDEX credit_transactions_key_idx ON pgsaas.credit_transactions US
 
 CREATE INDEX credit_transactions_ref_idx ON pgsaas.credit_transactions USING btree (account_id, ref_seq) WHERE (ref_seq IS NOT NULL);
 
+CREATE INDEX jobs_created_idx ON pgsaas.jobs USING btree (account_id, created_at, job_id);
+
+CREATE UNIQUE INDEX jobs_key_idx ON pgsaas.jobs USING btree (account_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+CREATE INDEX jobs_running_idx ON pgsaas.jobs USING btree (expires_at) WHERE (job_status = 'running'::text);
+
 CREATE UNIQUE INDEX plans_default_idx ON pgsaas.plans USING btree (is_default) WHERE is_default;
 
 CREATE INDEX subscriptions_due_idx ON pgsaas.subscriptions USING btree (due_at) WHERE (due_at IS NOT NULL);
@@ -671,11 +759,26 @@ ALTER TABLE ONLY pgsaas.credit_holds
 ALTER TABLE ONLY pgsaas.credit_prices
     ADD CONSTRAINT credit_prices_event_fkey FOREIGN KEY (event_name) REFERENCES pgsaas.credit_events(event_name);
 
+ALTER TABLE ONLY pgsaas.entitlement_overrides
+    ADD CONSTRAINT entitlement_overrides_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.entitlement_usage
+    ADD CONSTRAINT entitlement_usage_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.jobs
+    ADD CONSTRAINT jobs_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.jobs
+    ADD CONSTRAINT jobs_agent_fkey FOREIGN KEY (agent_id) REFERENCES pgsaas.agents(agent_id);
+
 ALTER TABLE ONLY pgsaas.plan_prices
     ADD CONSTRAINT plan_prices_version_fkey FOREIGN KEY (plan_id, version) REFERENCES pgsaas.plan_versions(plan_id, version);
 
 ALTER TABLE ONLY pgsaas.plan_versions
     ADD CONSTRAINT plan_versions_plan_fkey FOREIGN KEY (plan_id) REFERENCES pgsaas.plans(plan_id);
+
+ALTER TABLE ONLY pgsaas.spend_caps
+    ADD CONSTRAINT spend_caps_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
 
 ALTER TABLE ONLY pgsaas.subscriptions
     ADD CONSTRAINT subscriptions_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
@@ -803,6 +906,22 @@ CREATE POLICY daily_usage_stats_app ON pgsaas.daily_usage_stats FOR SELECT TO pg
 
 CREATE POLICY daily_usage_stats_user ON pgsaas.daily_usage_stats FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
+ALTER TABLE pgsaas.entitlement_overrides ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY entitlement_overrides_admin ON pgsaas.entitlement_overrides FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY entitlement_overrides_app ON pgsaas.entitlement_overrides FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY entitlement_overrides_user ON pgsaas.entitlement_overrides FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.entitlement_usage ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY entitlement_usage_admin ON pgsaas.entitlement_usage FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY entitlement_usage_app ON pgsaas.entitlement_usage FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY entitlement_usage_user ON pgsaas.entitlement_usage FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
 ALTER TABLE pgsaas.erased_subjects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE pgsaas.installation ENABLE ROW LEVEL SECURITY;
@@ -810,6 +929,14 @@ ALTER TABLE pgsaas.installation ENABLE ROW LEVEL SECURITY;
 CREATE POLICY installation_admin ON pgsaas.installation FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
 
 CREATE POLICY installation_app ON pgsaas.installation FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
+
+ALTER TABLE pgsaas.jobs ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY jobs_admin ON pgsaas.jobs FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY jobs_app ON pgsaas.jobs FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY jobs_user ON pgsaas.jobs FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
 ALTER TABLE pgsaas.loaded_objects ENABLE ROW LEVEL SECURITY;
 
@@ -845,6 +972,8 @@ CREATE POLICY plans_user ON pgsaas.plans FOR SELECT TO pgsaas_user USING (true);
 
 ALTER TABLE pgsaas.platform_admins ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE pgsaas.rate_limits ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE pgsaas.runners ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY runners_admin ON pgsaas.runners FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
@@ -856,6 +985,14 @@ ALTER TABLE pgsaas.settings ENABLE ROW LEVEL SECURITY;
 CREATE POLICY settings_admin ON pgsaas.settings FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
 
 CREATE POLICY settings_app ON pgsaas.settings FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
+
+ALTER TABLE pgsaas.spend_caps ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY spend_caps_admin ON pgsaas.spend_caps FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY spend_caps_app ON pgsaas.spend_caps FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY spend_caps_user ON pgsaas.spend_caps FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
 
 ALTER TABLE pgsaas.subscriptions ENABLE ROW LEVEL SECURITY;
 

@@ -270,6 +270,18 @@ begin
             from pgsaas.credit_transactions t
           where t.account_id = p_account_id order by t.seq)
         union all
+        (select 'job', to_jsonb(j) - 'request_hash' from pgsaas.jobs j
+          where j.account_id = p_account_id order by j.created_at, j.job_id)
+        union all
+        (select 'entitlement', to_jsonb(e) from pgsaas.entitlement_overrides e
+          where e.account_id = p_account_id order by e.feature)
+        union all
+        (select 'entitlement_usage', to_jsonb(e) from pgsaas.entitlement_usage e
+          where e.account_id = p_account_id order by e.feature, e.period_start)
+        union all
+        (select 'spend_cap', to_jsonb(c) from pgsaas.spend_caps c
+          where c.account_id = p_account_id order by c.subject_kind, c.subject)
+        union all
         (select 'message', to_jsonb(o) from pgsaas.outbox_messages o
           where o.account_id = p_account_id order by o.outbox_message_id)
         union all
@@ -279,8 +291,9 @@ end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
     'balance, member, subscription, grant, hold, usage, debt, checkpoint, archived_key, '
-    'transaction, message, audit_event; sums of usage by day and period aside. For its owners and '
-    'admins, the system and staff. PT404, PT403.';
+    'transaction, job, entitlement, entitlement_usage, spend_cap, message, audit_event; sums of '
+    'usage by day and period aside. For its owners and admins, the system and staff. PT404, '
+    'PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -368,6 +381,10 @@ begin
     delete from pgsaas.account_members m where m.account_id = p_account_id;
     update pgsaas.audit_events e set details = '{}' where e.account_id = p_account_id;
     perform pgsaas.erase_texts(p_account_id);
+    update pgsaas.jobs j set input = null, output = null, error = null, subjects = '{}'
+     where j.account_id = p_account_id;
+    delete from pgsaas.entitlement_overrides o where o.account_id = p_account_id;
+    delete from pgsaas.spend_caps c where c.account_id = p_account_id;
     update pgsaas.usage_records u set metadata = null
      where u.account_id = p_account_id and u.metadata is not null;
     perform pgsaas.audit('account.erased', p_account_id, jsonb_build_object('reason', p_reason));

@@ -60,6 +60,21 @@ select s.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as pla
        greatest(pgsaas.now(), b.last_at))) p
   join pgsaas.plan_versions v on v.plan_id = s.plan_id and v.version = s.plan_version;
 
+create temporary view current_jobs with (security_invoker = true) as
+select j.account_id, j.job_id, j.job_type, j.agent_id, j.action,
+       case when x.is_over then 'abandoned' else j.job_status end as job_status, j.cost_credits,
+       j.plan_id, j.plan_required, j.created_at,
+       case when x.is_over then x.expires_at else j.ended_at end as ended_at, x.expires_at, j.seq,
+       j.hold_id, j.input, j.output, j.error
+  from pgsaas.jobs j
+  join pgsaas.account_balances b on b.account_id = j.account_id
+  left join pgsaas.credit_holds h on h.account_id = j.account_id and h.hold_id = j.hold_id
+       and j.job_status = 'running'
+ cross join lateral (
+       select coalesce(h.expires_at, j.expires_at) as expires_at,
+              j.job_status = 'running' and coalesce(h.expires_at, j.expires_at)
+                  <= greatest(pgsaas.now(), b.last_at) as is_over) x;
+
 do $$
 declare
     v_wanted record;
@@ -71,7 +86,7 @@ begin
           from pg_catalog.pg_class c
          where c.relnamespace = pg_catalog.pg_my_temp_schema() and c.relkind = 'v'
            and c.relname in ('credit_balances', 'open_credit_grants', 'open_credit_holds',
-               'subscription_plans', 'current_subscriptions')
+               'subscription_plans', 'current_subscriptions', 'current_jobs')
     loop
         if not exists (
             select from pg_catalog.pg_class c
@@ -103,3 +118,6 @@ comment on view pgsaas.subscription_plans is
 comment on view pgsaas.current_subscriptions is
     'The subscription of each account now, or the last one it had; what time has changed is shown '
     'as done.';
+
+comment on view pgsaas.current_jobs is
+    'Every job with what has become of it; one whose time is over is shown as abandoned.';

@@ -140,7 +140,7 @@ def test_foreign_keys_stay_within_an_account(tx: Conn) -> None:
         " and connamespace = 'pgsaas'::regnamespace"
         " and conrelid <> all ('{pgsaas.credit_prices,pgsaas.plan_versions,pgsaas.plan_prices,"
         "pgsaas.agents}'::regclass[])"
-        " and confrelid <> 'pgsaas.plan_versions'::regclass"
+        " and confrelid <> all ('{pgsaas.plan_versions,pgsaas.agents}'::regclass[])"
         " and (confdeltype <> 'a' or not exists (select from pg_attribute a"
         "      where a.attrelid = c.conrelid and a.attnum = any (c.conkey)"
         "        and a.attname = 'account_id'))"

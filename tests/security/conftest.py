@@ -31,6 +31,8 @@ HOST_ROLES = {
 
 #: Seeded accounts and the member roles of users in them; `own` is the account's own user.
 UMA = UUID("0b5d5f0e-1111-4222-8333-944444444444")
+#: A job that runs, of every account.
+JOB = UUID("00000000-0000-4000-8000-00000000000a")
 ERIK = UUID("0b5d5f0e-1111-4222-8333-955555555555")
 
 
@@ -158,7 +160,8 @@ def seed(conn: Conn) -> dict[str, UUID]:
         conn.execute("select pgsaas.add_member(%s, %s, %s)", [ids[organization], user, role])
     for event in ("call", "query"):
         conn.execute("select pgsaas.set_credit_event(%s, '{\"base\": 1}')", [event])
-    conn.execute("select pgsaas.set_plan('basic', '{}')")
+    conn.execute("""select pgsaas.set_plan('basic', '{"limits": {"slots": 9}}')""")
+    conn.execute("""select pgsaas.set_agent('painter', '{"credits": 1}')""")
     conn.execute("select pgsaas.adopt_installation(), pgsaas.note_run('a worker', 1)")
     for account_id in ids.values():
         conn.execute("select pgsaas.start_subscription(%s, 'basic')", [account_id])
@@ -194,6 +197,15 @@ def seed(conn: Conn) -> dict[str, UUID]:
             [account_id],
         )
         conn.execute("select pgsaas.roll_up_usage(%s)", [account_id])
+        conn.execute("select pgsaas.set_entitlement(%s, 'sso', 'true', 'a pilot')", [account_id])
+        conn.execute("select pgsaas.use_entitlement(%s, 'slots')", [account_id])
+        conn.execute("select pgsaas.set_spend_cap(%s, 'account', '', 100)", [account_id])
+        conn.execute(
+            "insert into pgsaas.jobs (account_id, job_id, agent_id, plan_id, job_status,"
+            " cost_credits, expires_at, balance_after, subjects, created_at)"
+            " values (%s, %s, 'painter', 'basic', 'running', 0, '2099-01-01', 0, '{}', now())",
+            [account_id, JOB],
+        )
     conn.execute("select pgsaas.erase_account(%s, 'asked for')", [ids["erik"]])
     conn.execute("select pgsaas.add_platform_admin('root@staff')")
     return ids

@@ -48,6 +48,7 @@ def test_views_look_with_the_readers_rights(tx: Conn) -> None:
     ).fetchall()
     assert views == [
         ("credit_balances", True),
+        ("current_jobs", True),
         ("current_subscriptions", True),
         ("open_credit_grants", True),
         ("open_credit_holds", True),

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Conn
 from tests.security import contract
-from tests.security.conftest import World
+from tests.security.conftest import JOB, World
 
 #: One good call of each function that the backend calls for an account, on {acme}.
 CALLS = {
@@ -51,6 +51,12 @@ CALLS = {
     "set_subscription_status": "set_subscription_status({acme}, 'past_due')",
     "reset_monthly_credits": "now() at, lateral pgsaas.reset_monthly_credits()",
     "run_due": "run_due()",
+    "use_entitlement": "use_entitlement({acme}, 'slots')",
+    "set_entitlement": "set_entitlement({acme}, 'sso', 'true', 'x')",
+    "set_spend_cap": "set_spend_cap({acme}, 'account', null, 1000)",
+    "start_job": "start_job({acme}, 'painter')",
+    "complete_job": "complete_job({acme}, {job})",
+    "fail_job": "fail_job({acme}, {job})",
     "migrate_subscribers": "now() at, lateral pgsaas.migrate_subscribers('basic')",
     "assign_default_plan": "now() at, lateral pgsaas.assign_default_plan()",
     "note_run": "note_run('a test', 0)",
@@ -74,7 +80,7 @@ FOR_NO_USER = {
     "create_account", "freeze_account", "unfreeze_account", "erase_account", "set_burn_order",
     "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
     "reset_monthly_credits", "run_due", "note_run",
-    "migrate_subscribers", "assign_default_plan",
+    "migrate_subscribers", "assign_default_plan", "set_entitlement",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",
@@ -84,6 +90,7 @@ UNKNOWN_ANSWERS = {
 def call(conn: Conn, world: World, name: str, sub: str = "alice") -> str:
     """ok, an sqlstate, an error code, or the 0 of a function that counts."""
     ids = {key: f"'{value}'::uuid" for key, value in world.ids.items()}
+    ids["job"] = f"'{JOB}'::uuid"
     ids["mine"] = ids.get(sub, ids["alice"])
     try:
         with conn.transaction():

@@ -1,0 +1,2 @@
+set local role pgsaas_owner;
+drop table if exists pgsaas.jobs;

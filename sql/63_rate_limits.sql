@@ -1,0 +1,178 @@
+-- Rate limits and spend caps: how fast, and how much.
+--
+-- A rate limit is a bucket that the plan gives a size and a time to fill: 60 per minute lets 60
+-- requests come at once, and one a second after that. A request takes tokens or is told when to
+-- come again. The bucket's row is changed in one statement, so limits are exact however many ask;
+-- it stays locked until the transaction ends: call take_rate_limit() in a transaction of its own.
+--
+-- A cap binds work that asks first (64_jobs): what jobs of an account, a member, an agent or a key
+-- have spent in a day or month (UTC) stays within it, running ones counted at what they hold. Lock
+-- rule: caps are read and changed under the account's lock.
+
+create or replace function pgsaas.take_rate_limit(
+    p_account_id uuid, p_bucket text, p_cost numeric default 1)
+returns table (allowed boolean, limit_value numeric, remaining numeric, reset_at timestamptz,
+    retry_after numeric)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_now constant timestamptz := pgsaas.now();
+    v_terms jsonb;
+    v_s pgsaas.subscriptions;
+    v_seconds numeric;
+    v_tokens numeric;
+begin
+    if p_cost is null or not (p_cost > 0 and p_cost <= 1000000000000)
+       or p_cost <> round(p_cost, 6) then
+        raise exception 'a cost is above 0 with at most 6 decimals, not %', p_cost
+            using errcode = '22023';
+    elsif not pgsaas.may(p_account_id, 'read')
+          or not exists (select from pgsaas.accounts a where a.account_id = p_account_id) then
+        perform pgsaas.raise_not_found('account');
+    end if;
+    select o.value into v_terms from pgsaas.entitlement_overrides o
+     where o.account_id = p_account_id and o.feature = 'rate:' || p_bucket
+       and coalesce(o.ends_at > v_now, true);
+    if not found then
+        v_s := pgsaas.subscription_at(p_account_id, v_now);
+        select v.rate_limits -> p_bucket into v_terms from pgsaas.plan_versions v
+         where v.plan_id = v_s.plan_id and v.version = v_s.plan_version;
+    end if;
+    limit_value := (v_terms ->> 'limit')::numeric;
+    allowed := true;
+    if limit_value is null then
+        return next;
+        return;
+    end if;
+    v_seconds := case v_terms ->> 'per' when 'second' then 1 when 'minute' then 60
+        when 'hour' then 3600 else 86400 end;
+    insert into pgsaas.rate_limits as r (account_id, bucket, tokens, filled_at)
+    select p_account_id, p_bucket, limit_value - p_cost, v_now where p_cost <= limit_value
+    on conflict (account_id, bucket) do update
+       set tokens = least(limit_value, r.tokens + limit_value
+               * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds) - p_cost,
+           filled_at = greatest(r.filled_at, v_now)
+     where least(limit_value, r.tokens + limit_value
+               * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds) >= p_cost
+    returning r.tokens into v_tokens;
+    allowed := found;
+    if not allowed then
+        select least(limit_value, r.tokens + limit_value
+                   * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds)
+          into v_tokens from pgsaas.rate_limits r
+         where r.account_id = p_account_id and r.bucket = p_bucket;
+        v_tokens := coalesce(v_tokens, limit_value);
+        if p_cost <= limit_value then    -- else it never fits
+            retry_after := ceil((p_cost - v_tokens) * v_seconds / limit_value * 1000) / 1000;
+        end if;
+    end if;
+    remaining := floor(v_tokens);
+    reset_at := v_now + make_interval(
+        secs => coalesce((limit_value - v_tokens) * v_seconds / nullif(limit_value, 0),
+            0)::double precision);
+    return next;
+end $$;
+comment on function pgsaas.take_rate_limit(uuid, text, numeric) is
+    'Takes p_cost tokens out of a bucket of the account''s plan, if there are as many: what an API '
+    'says in its headers. remaining is in whole tokens, reset_at when the bucket is full again, '
+    'retry_after the seconds until p_cost tokens are there (null: now, or never). limit_value '
+    'null: no limit. In a transaction of its own. PT404 for no account, 22023 for a wrong cost.';
+
+create or replace function pgsaas.set_spend_cap(
+    p_account_id uuid, p_subject_kind text, p_subject text, p_cap numeric,
+    p_interval text default 'month', p_reason text default null)
+returns boolean
+language plpgsql volatile security definer set search_path = ''
+as $$
+declare
+    v_subject constant text := case p_subject_kind when 'account' then '' else p_subject end;
+    v_b pgsaas.account_balances;
+begin
+    perform pgsaas.check_request(null, null, p_reason);
+    if p_subject_kind is null or p_subject_kind not in ('account', 'member', 'agent', 'key')
+       or v_subject is null or octet_length(v_subject) > 255
+       or (v_subject = '') <> (p_subject_kind = 'account') then
+        raise exception 'a cap is for the account, a member, an agent or a key, by its name'
+            using errcode = '22023';
+    elsif p_interval is null or p_interval not in ('day', 'month') then
+        raise exception 'a cap is per day or month, not "%"', p_interval using errcode = '22023';
+    elsif p_cap < 0 or p_cap > 1000000000000 or p_cap <> round(p_cap, 6) then
+        raise exception 'a cap is 0 to 10^12 with at most 6 decimals, not %', p_cap
+            using errcode = '22023';
+    end if;
+    v_b := pgsaas.lock_for(p_account_id, 'manage');
+    if v_b.account_id is null then
+        perform pgsaas.raise_not_found('account');
+    end if;
+    if p_cap is null then
+        delete from pgsaas.spend_caps c
+         where c.account_id = p_account_id and c.subject_kind = p_subject_kind
+           and c.subject = v_subject;
+    else
+        insert into pgsaas.spend_caps as c (account_id, subject_kind, subject, cap, cap_interval,
+            spent, period_start)
+        values (p_account_id, p_subject_kind, v_subject, trim_scale(p_cap), p_interval, 0,
+            date_trunc(p_interval, pgsaas.now(), 'UTC'))
+        on conflict (account_id, subject_kind, subject) do update
+           set cap = excluded.cap, cap_interval = excluded.cap_interval,
+               spent = case when c.cap_interval = excluded.cap_interval then c.spent else 0 end,
+               period_start = case when c.cap_interval = excluded.cap_interval
+                   then c.period_start else excluded.period_start end
+         where (c.cap, c.cap_interval) <> (excluded.cap, excluded.cap_interval);
+    end if;
+    if found then
+        perform pgsaas.audit('spend_cap.changed', p_account_id, jsonb_build_object('of',
+            p_subject_kind, 'subject', v_subject, 'cap', p_cap, 'per', p_interval, 'reason',
+            p_reason));
+        return true;
+    end if;
+    return false;
+end $$;
+comment on function pgsaas.set_spend_cap(uuid, text, text, numeric, text, text) is
+    'Lets jobs of an account spend at most p_cap credits a day or month (UTC): all of them '
+    '(account), those of a member, on an agent, or by a key. Null takes the cap back. It counts '
+    'from when it is set. False if nothing changed. PT404, PT403, 22023. Audited.';
+
+create or replace function pgsaas.count_spend(
+    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_since timestamptz, p_at timestamptz)
+returns void
+language sql volatile
+as $$
+    update pgsaas.spend_caps c
+       set spent = greatest(0, p_amount + case
+               when c.period_start >= date_trunc(c.cap_interval, p_at, 'UTC') then c.spent
+               else 0 end),
+           period_start = greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
+     where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and p_since >= date_trunc(c.cap_interval, p_at, 'UTC')
+$$;
+comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz, timestamptz) is
+    'Adds to what is counted of a locked account''s caps, or takes from it, as far as p_since, '
+    'when it was counted first, is in the present day or month.';
+
+-- The account is locked. What was spent before the present day or month counts no more.
+create or replace function pgsaas.spend_within_caps(
+    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz)
+returns text
+language plpgsql volatile
+as $$
+declare
+    v_full text;
+begin
+    select format('the spend cap of %s credits a %s is reached (%s)', c.cap, c.cap_interval,
+               concat_ws(' ', c.subject_kind, nullif(c.subject, '')))
+      into v_full
+      from pgsaas.spend_caps c
+     where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and p_amount + case when c.period_start >= date_trunc(c.cap_interval, p_at, 'UTC')
+               then c.spent else 0 end > c.cap
+     order by c.subject_kind limit 1;
+    if v_full is null then
+        perform pgsaas.count_spend(p_account_id, p_subjects, p_amount, p_at, p_at);
+    end if;
+    return v_full;
+end $$;
+comment on function pgsaas.spend_within_caps(uuid, jsonb, numeric, timestamptz) is
+    'Counts an amount for {"account": "", "member", "agent", "key"} of a locked account, or says '
+    'which cap it would break.';

@@ -1,0 +1,395 @@
+-- Jobs: work of agents for credits, authorized, paid before and settled after.
+--
+-- authorize_agent() answers whether an account may do this, and what it will cost, in this order:
+-- SUBSCRIPTION_INACTIVE, PLAN_REQUIRED, AGENT_NOT_ALLOWED, INSUFFICIENT_CREDITS, DEDUCTION_FAILED.
+-- start_job() asks the same under the account's lock and holds the cost; complete_job() charges
+-- what the work came to, fail_job() gives everything back. A job whose worker has died is abandoned
+-- when its hold lapses: nobody has to notice. One that is completed after that is charged directly,
+-- as far as there are credits.
+--
+-- Lock rule: the account's row of the ledger first, then its job.
+
+create or replace function pgsaas.authorize_for(
+    p_b pgsaas.account_balances, p_agent_id text, p_cost numeric, p_required_plan text,
+    out error_code text, out error_message text, out cost numeric, out plan_id text,
+    out required_plan text, out agent_id text, out action text)
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    v_s constant pgsaas.subscriptions := pgsaas.subscription_at(p_b.account_id,
+        greatest(pgsaas.now(), p_b.last_at));
+    v_agent pgsaas.agents;
+    v_rank integer;
+    v_needed record;
+begin
+    agent_id := split_part(p_agent_id, '.', 1);
+    action := nullif(substr(p_agent_id, length(agent_id) + 2), '');
+    select * into v_agent from pgsaas.agents a where a.agent_id = split_part(p_agent_id, '.', 1);
+    plan_id := v_s.plan_id;
+    select v.rank into v_rank from pgsaas.plan_versions v
+     where v.plan_id = v_s.plan_id and v.version = v_s.plan_version;
+    select p.plan_id, v.rank into v_needed
+      from unnest(array[v_agent.plan_id, p_required_plan]) n (id)
+      join pgsaas.plans p on p.plan_id = lower(n.id)
+      join pgsaas.plan_versions v on v.plan_id = p.plan_id and v.version = p.version
+     order by v.rank desc limit 1;
+    required_plan := v_needed.plan_id;
+    cost := coalesce(p_cost, (v_agent.actions ->> action)::numeric, v_agent.credits);
+    if p_required_plan is not null and not exists (
+            select from pgsaas.plans p where p.plan_id = lower(p_required_plan)) then
+        raise exception 'there is no plan "%"', p_required_plan using errcode = '22023';
+    elsif pgsaas.gives_access(v_s.status) is not true then
+        error_code := 'SUBSCRIPTION_INACTIVE';
+        error_message := coalesce('the subscription is ' || v_s.status, 'there is no subscription');
+    elsif v_rank < v_needed.rank then
+        error_code := 'PLAN_REQUIRED';
+        error_message := format('the plan "%s" is required, the account has "%s"',
+            v_needed.plan_id, v_s.plan_id);
+    elsif v_agent.agent_id is null then
+        error_code := 'AGENT_NOT_ALLOWED';
+        error_message := format('there is no agent "%s"', agent_id);
+    elsif v_agent.availability <> 'available' then
+        error_code := 'AGENT_NOT_ALLOWED';
+        error_message := format('the agent "%s" is %s', agent_id, case v_agent.availability
+            when 'soon' then 'not available yet' else 'disabled' end);
+    elsif v_s.plan_id = any (v_agent.excluded_plans) then
+        error_code := 'AGENT_NOT_ALLOWED';
+        error_message := format('the plan "%s" does not include the agent "%s"', v_s.plan_id,
+            agent_id);
+    elsif pgsaas.available(p_b) < cost then
+        error_code := 'INSUFFICIENT_CREDITS';
+        error_message := format('not enough credits: %s needed, %s available', trim_scale(cost),
+            trim_scale(pgsaas.available(p_b)));
+    elsif p_b.is_frozen then
+        error_code := 'DEDUCTION_FAILED';
+        error_message := 'the account is frozen';
+    end if;
+end $$;
+comment on function pgsaas.authorize_for(pgsaas.account_balances, text, numeric, text) is
+    'Whether an account, as it is at its own time, may use an agent, and what that costs. 22023 '
+    'for a plan that there is not.';
+
+create or replace function pgsaas.check_cost(p_cost numeric) returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if p_cost <> 0 then
+        perform pgsaas.check_amount(p_cost, 'cost');
+    end if;
+end $$;
+comment on function pgsaas.check_cost(numeric) is
+    'Raises 22023 for a cost that is neither 0 nor an amount. Null passes.';
+
+create or replace function pgsaas.authorize_agent(
+    p_account_id uuid, p_agent_id text, p_cost numeric default null,
+    p_required_plan text default null)
+returns table (success boolean, error_code text, error_message text, cost numeric,
+    available numeric, plan_id text, required_plan text)
+language plpgsql stable security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_b pgsaas.account_balances;
+    v_found record;
+begin
+    perform pgsaas.check_cost(p_cost);
+    if pgsaas.may(p_account_id, 'read') then
+        select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
+    end if;
+    success := false;
+    if v_b.account_id is null then
+        error_code := 'ACCOUNT_NOT_FOUND';
+        error_message := 'no such account';
+        return next;
+        return;
+    end if;
+    v_b := pgsaas.project_account(v_b);
+    v_found := pgsaas.authorize_for(v_b, p_agent_id, p_cost, p_required_plan);
+    success := v_found.error_code is null;
+    error_code := v_found.error_code;
+    error_message := v_found.error_message;
+    cost := v_found.cost;
+    available := pgsaas.available(v_b);
+    plan_id := v_found.plan_id;
+    required_plan := v_found.required_plan;
+    return next;
+end $$;
+comment on function pgsaas.authorize_agent(uuid, text, numeric, text) is
+    'Whether an account may use an agent (agent, or agent.action) now, and what it costs: p_cost, '
+    'else what the agent asks. p_required_plan may ask for a higher plan than the agent does. '
+    'SUBSCRIPTION_INACTIVE, PLAN_REQUIRED, AGENT_NOT_ALLOWED, INSUFFICIENT_CREDITS, '
+    'DEDUCTION_FAILED (frozen), in this order; ACCOUNT_NOT_FOUND. It only looks: start_job() asks '
+    'again, and knows spend caps. 22023 for a wrong cost or plan.';
+
+create or replace function pgsaas.start_job(
+    p_account_id uuid, p_agent_id text, p_type text default null, p_input jsonb default null,
+    p_cost numeric default null, p_required_plan text default null,
+    p_ttl interval default '15 minutes', p_key_name text default null,
+    p_idempotency_key text default null)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, job_id uuid, hold_id bigint, cost numeric,
+    expires_at timestamptz)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_b pgsaas.account_balances;
+    v_job pgsaas.jobs;
+    v_found record;
+    v_full text;
+begin
+    perform pgsaas.check_cost(p_cost);
+    perform pgsaas.check_request(p_idempotency_key, null, p_type, p_agent_id);
+    perform pgsaas.check_request(null, p_input);
+    perform pgsaas.check_ttl(p_ttl);
+    if octet_length(p_key_name) not between 1 and 255 then
+        raise exception 'a key''s name has 1 to 255 bytes' using errcode = '22023';
+    end if;
+    success := false;
+    replayed := false;
+    v_b := pgsaas.lock_for(p_account_id, 'spend');
+    if v_b.account_id is null then
+        error_code := 'ACCOUNT_NOT_FOUND';
+        error_message := 'no such account';
+        return next;
+        return;
+    end if;
+    v_job.request_hash := pgsaas.request_hash(p_agent_id, p_type, p_input::text,
+        trim_scale(p_cost)::text, lower(p_required_plan), extract(epoch from p_ttl)::text,
+        p_key_name);
+    select * into v_job.job_id from (
+        select j.job_id from pgsaas.jobs j
+         where j.account_id = p_account_id and j.idempotency_key = p_idempotency_key) x;
+    if v_job.job_id is not null then
+        if not exists (select from pgsaas.jobs j
+                        where j.account_id = p_account_id and j.job_id = v_job.job_id
+                          and j.request_hash = v_job.request_hash) then
+            perform pgsaas.raise_key_conflict(p_idempotency_key);
+        end if;
+        select true, true, j.balance_after, j.job_id, j.hold_id, h.amount, j.expires_at
+          into success, replayed, new_balance, job_id, hold_id, cost, expires_at
+          from pgsaas.jobs j
+          left join pgsaas.credit_holds h on h.account_id = j.account_id and h.hold_id = j.hold_id
+         where j.account_id = p_account_id and j.job_id = v_job.job_id;
+        cost := coalesce(cost, 0);
+        available := pgsaas.available(pgsaas.project_account(v_b));
+        return next;
+        return;
+    end if;
+    v_b := pgsaas.project_account(v_b);
+    v_found := pgsaas.authorize_for(v_b, p_agent_id, p_cost, p_required_plan);
+    new_balance := v_b.balance;
+    available := pgsaas.available(v_b);
+    error_code := v_found.error_code;
+    error_message := v_found.error_message;
+    cost := v_found.cost;
+    if error_code = 'INSUFFICIENT_CREDITS' and pgsaas.is_shadow() then
+        error_code := case when v_b.is_frozen then 'DEDUCTION_FAILED' end;
+        error_message := case when v_b.is_frozen then 'the account is frozen' end;
+    end if;
+    v_job.created_at := greatest(pgsaas.now(), v_b.last_at);
+    v_job.subjects := jsonb_strip_nulls(jsonb_build_object('account', '', 'agent', v_found.agent_id,
+        'member', pgsaas.current_user_id(), 'key', p_key_name));
+    if error_code is null then
+        v_full := pgsaas.spend_within_caps(p_account_id, v_job.subjects, cost, v_job.created_at);
+        if v_full is not null then
+            error_code := 'DEDUCTION_FAILED';
+            error_message := v_full;
+        end if;
+    end if;
+    if error_code is not null then
+        return next;
+        return;
+    end if;
+    success := true;
+    job_id := gen_random_uuid();
+    expires_at := v_job.created_at + pgsaas.exact_interval(p_ttl);
+    if cost > 0 then
+        select h.new_balance, h.available, h.hold_id, h.expires_at
+          into strict new_balance, available, hold_id, expires_at
+          from pgsaas.hold_credits(p_account_id, cost, p_ttl, job_id, v_found.agent_id, p_type) h
+         where h.success;
+    end if;
+    insert into pgsaas.jobs (account_id, job_id, job_type, agent_id, action, plan_id,
+        plan_required, job_status, cost_credits, hold_id, expires_at, balance_after, subjects,
+        created_at, input, idempotency_key, request_hash)
+    values (p_account_id, job_id, p_type, v_found.agent_id, v_found.action, v_found.plan_id,
+        v_found.required_plan, 'running', cost, hold_id, expires_at, new_balance, v_job.subjects,
+        v_job.created_at, p_input, p_idempotency_key,
+        case when p_idempotency_key is not null then v_job.request_hash end);
+    return next;
+end $$;
+comment on function pgsaas.start_job(uuid, text, text, jsonb, numeric, text, interval, text, text)
+    is
+    'Starts a job of an agent, or agent.action: asks what authorize_agent() asks, under the '
+    'account''s lock, and holds the cost until it is completed or fails, at most for p_ttl '
+    '(extend_hold() is the heartbeat). p_input is an object of at most 16 kB, p_key_name the name '
+    'of an API key, for its spend cap. The codes of authorize_agent(), DEDUCTION_FAILED for a '
+    'spend cap, too. With a key it has one effect, ever; PT409, 22023.';
+
+create or replace function pgsaas.store_job(p_job pgsaas.jobs) returns void
+language sql volatile
+as $$
+    update pgsaas.jobs j
+       set job_status = p_job.job_status, cost_credits = p_job.cost_credits, seq = p_job.seq,
+           expires_at = p_job.expires_at, balance_after = p_job.balance_after,
+           ended_at = p_job.ended_at, output = p_job.output, error = p_job.error
+     where j.account_id = p_job.account_id and j.job_id = p_job.job_id
+$$;
+comment on function pgsaas.store_job(pgsaas.jobs) is 'Writes a changed job of a locked account.';
+
+create or replace function pgsaas.settle_job(
+    p_account_id uuid, p_job_id uuid, out p_job pgsaas.jobs, out p_hold pgsaas.credit_holds,
+    out p_at timestamptz)
+language plpgsql volatile
+as $$
+declare
+    v_b pgsaas.account_balances;
+begin
+    v_b := pgsaas.lock_for(p_account_id, 'spend');
+    p_at := greatest(pgsaas.now(), v_b.last_at);
+    select * into p_job from pgsaas.jobs j
+     where j.account_id = v_b.account_id and j.job_id = p_job_id;
+    if not found then
+        perform pgsaas.raise_not_found('job');
+    end if;
+    select * into p_hold from pgsaas.credit_holds h
+     where h.account_id = p_account_id and h.hold_id = p_job.hold_id;
+    p_job.expires_at := coalesce(p_hold.expires_at, p_job.expires_at);
+    if p_job.job_status = 'running' and p_job.expires_at <= p_at then
+        p_job.job_status := 'abandoned';
+        p_job.ended_at := p_job.expires_at;
+        perform pgsaas.store_job(p_job);
+        perform pgsaas.count_spend(p_account_id, p_job.subjects, -p_job.cost_credits,
+            p_job.created_at, p_at);
+    end if;
+end $$;
+comment on function pgsaas.settle_job(uuid, uuid) is
+    'Locks the account and returns a job with its hold; abandoned, if its time is over. PT404.';
+
+create or replace function pgsaas.complete_job(
+    p_account_id uuid, p_job_id uuid, p_cost numeric default null, p_output jsonb default null,
+    p_shortfall text default 'partial')
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, cost numeric)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_found record;
+    v_job pgsaas.jobs;
+    v_was numeric;
+begin
+    perform pgsaas.check_cost(p_cost);
+    perform pgsaas.check_request(null, p_output);
+    v_found := pgsaas.settle_job(p_account_id, p_job_id);
+    v_job := v_found.p_job;
+    success := false;
+    replayed := false;
+    if v_job.job_status = 'completed' and coalesce(p_cost, v_job.cost_credits)
+           = v_job.cost_credits then
+        success := true;
+        replayed := true;
+        seq := v_job.seq;
+        cost := v_job.cost_credits;
+        new_balance := v_job.balance_after;
+        select g.available into available from pgsaas.get_balance(p_account_id) g;
+        return next;
+        return;
+    elsif v_job.job_status in ('completed', 'failed') then
+        raise exception 'the job is % already', v_job.job_status using errcode = 'PT409';
+    end if;
+    v_was := case v_job.job_status when 'running' then v_job.cost_credits else 0 end;
+    p_cost := coalesce(p_cost, v_job.cost_credits);
+    cost := p_cost;
+    if v_job.job_status = 'running' and v_job.hold_id is not null and p_cost > 0 then
+        select c.success, c.new_balance, c.available, c.error_code, c.error_message, c.seq,
+               c.captured
+          into success, new_balance, available, error_code, error_message, seq, cost
+          from pgsaas.capture_hold(p_account_id, v_job.hold_id, p_cost, p_shortfall) c;
+    else
+        if v_job.job_status = 'running' and v_job.hold_id is not null then
+            perform pgsaas.release_hold(p_account_id, v_job.hold_id);
+        end if;
+        select g.balance, g.available into new_balance, available
+          from pgsaas.get_balance(p_account_id) g;
+        cost := least(p_cost, case p_shortfall when 'partial' then available else p_cost end);
+        success := true;
+        if cost > 0 then    -- the hold has lapsed, or there was none
+            select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq
+              into success, new_balance, available, error_code, error_message, seq
+              from pgsaas.deduct_credits(p_account_id, cost, p_job_id, v_job.agent_id,
+                  v_job.job_type) d;
+        end if;
+    end if;
+    if success then
+        v_job.job_status := 'completed';
+        v_job.cost_credits := cost;
+        v_job.seq := seq;
+        v_job.balance_after := new_balance;
+        v_job.ended_at := v_found.p_at;
+        v_job.output := p_output;
+        perform pgsaas.store_job(v_job);
+        perform pgsaas.count_spend(p_account_id, v_job.subjects, cost - v_was, v_job.created_at,
+            v_found.p_at);
+    end if;
+    return next;
+end $$;
+comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
+    'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
+    'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
+    'there is), refuse (the job goes on) or debt, as in capture_hold(). One that was abandoned '
+    'meanwhile is charged directly. Said again it is answered as the first time. PT409 for one '
+    'that failed, or was completed at another cost, PT404, 22023; INSUFFICIENT_CREDITS and '
+    'ACCOUNT_FROZEN as in capture_hold().';
+
+create or replace function pgsaas.fail_job(
+    p_account_id uuid, p_job_id uuid, p_error text default null)
+returns table (success boolean, new_balance numeric, available numeric, error_code text,
+    error_message text, seq bigint, replayed boolean, refunded numeric)
+language plpgsql volatile security definer set search_path = '' rows 1
+as $$
+#variable_conflict use_column
+declare
+    v_found record;
+    v_job pgsaas.jobs;
+begin
+    perform pgsaas.check_request(null, null, p_error);
+    v_found := pgsaas.settle_job(p_account_id, p_job_id);
+    v_job := v_found.p_job;
+    success := true;
+    replayed := v_job.job_status = 'failed';
+    refunded := 0;
+    if v_job.job_status = 'running' then
+        refunded := v_job.cost_credits;
+        if v_job.hold_id is not null then
+            perform pgsaas.release_hold(p_account_id, v_job.hold_id);
+        end if;
+    elsif v_job.job_status = 'completed' and v_job.cost_credits > 0 then
+        if not pgsaas.acts_as_system() then
+            raise exception 'only the system gives back what was charged' using errcode = 'PT403';
+        end if;
+        refunded := v_job.cost_credits;
+        select r.success, r.error_code, r.error_message, r.seq
+          into success, error_code, error_message, seq
+          from pgsaas.refund_credits(p_account_id, v_job.seq, null, coalesce(p_error,
+              'the job failed')) r;
+    end if;
+    if success and not replayed then
+        v_job.job_status := 'failed';
+        v_job.cost_credits := 0;
+        v_job.ended_at := v_found.p_at;
+        v_job.error := p_error;
+        perform pgsaas.store_job(v_job);
+        perform pgsaas.count_spend(p_account_id, v_job.subjects, -refunded, v_job.created_at,
+            v_found.p_at);
+    end if;
+    select g.balance, g.available into new_balance, available
+      from pgsaas.get_balance(p_account_id) g;
+    return next;
+end $$;
+comment on function pgsaas.fail_job(uuid, uuid, text) is
+    'Ends a job that has failed: what it held is free again; what one that was completed was '
+    'charged is given back, by the system only (PT403). Said again it changes nothing. '
+    'REFUND_EXCEEDS where a part was given back before. PT404, 22023.';

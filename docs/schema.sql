@@ -522,6 +522,58 @@ CREATE UNLOGGED TABLE pgsaas.rate_limits (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE pgsaas.redeemed_subjects (
+    reward_id text NOT NULL,
+    subject_hash bytea NOT NULL
+);
+
+CREATE TABLE pgsaas.redemptions (
+    account_id uuid NOT NULL,
+    reward_id text NOT NULL,
+    redeemed_at timestamp with time zone NOT NULL,
+    seq bigint NOT NULL,
+    grant_id bigint NOT NULL
+);
+
+CREATE TABLE pgsaas.referral_codes (
+    referral_code text NOT NULL,
+    account_id uuid NOT NULL
+);
+
+CREATE TABLE pgsaas.referrals (
+    account_id uuid NOT NULL,
+    referrer_id uuid NOT NULL,
+    referred_at timestamp with time zone NOT NULL,
+    earned_at timestamp with time zone,
+    paid_at timestamp with time zone,
+    credits numeric DEFAULT 0 NOT NULL,
+    referrer_credits numeric DEFAULT 0 NOT NULL,
+    expires_after interval,
+    CONSTRAINT referrals_self_check CHECK ((account_id <> referrer_id))
+);
+
+CREATE TABLE pgsaas.rewards (
+    reward_id text NOT NULL,
+    reward_kind text NOT NULL,
+    description text,
+    credits numeric NOT NULL,
+    referrer_credits numeric DEFAULT 0 NOT NULL,
+    expires_after interval,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    max_redemptions integer,
+    account_age interval,
+    redeemed integer DEFAULT 0 NOT NULL,
+    is_active boolean DEFAULT true NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT rewards_credits_check CHECK (((credits >= (0)::numeric) AND (credits <= ('1000000000000'::bigint)::numeric) AND (credits = round(credits, 6)) AND (referrer_credits >= (0)::numeric) AND (referrer_credits <= ('1000000000000'::bigint)::numeric) AND (referrer_credits = round(referrer_credits, 6)))),
+    CONSTRAINT rewards_description_check CHECK ((octet_length(description) <= 4096)),
+    CONSTRAINT rewards_redeemed_check CHECK (((redeemed >= 0) AND (redeemed <= max_redemptions))),
+    CONSTRAINT rewards_reward_id_check CHECK ((reward_id ~ '^[A-Z0-9][A-Z0-9_-]{0,63}$'::text)),
+    CONSTRAINT rewards_reward_kind_check CHECK ((reward_kind = ANY (ARRAY['code'::text, 'referral'::text])))
+);
+
 CREATE TABLE pgsaas.runners (
     runner text NOT NULL,
     first_at timestamp with time zone NOT NULL,
@@ -668,6 +720,21 @@ ALTER TABLE ONLY pgsaas.platform_admins
 ALTER TABLE ONLY pgsaas.rate_limits
     ADD CONSTRAINT rate_limits_pkey PRIMARY KEY (account_id, bucket);
 
+ALTER TABLE ONLY pgsaas.redeemed_subjects
+    ADD CONSTRAINT redeemed_subjects_pkey PRIMARY KEY (reward_id, subject_hash);
+
+ALTER TABLE ONLY pgsaas.redemptions
+    ADD CONSTRAINT redemptions_pkey PRIMARY KEY (account_id, reward_id);
+
+ALTER TABLE ONLY pgsaas.referral_codes
+    ADD CONSTRAINT referral_codes_pkey PRIMARY KEY (referral_code);
+
+ALTER TABLE ONLY pgsaas.referrals
+    ADD CONSTRAINT referrals_pkey PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY pgsaas.rewards
+    ADD CONSTRAINT rewards_pkey PRIMARY KEY (reward_id);
+
 ALTER TABLE ONLY pgsaas.runners
     ADD CONSTRAINT runners_pkey PRIMARY KEY (runner);
 
@@ -726,6 +793,12 @@ CREATE INDEX jobs_running_idx ON pgsaas.jobs USING btree (expires_at) WHERE (job
 
 CREATE UNIQUE INDEX plans_default_idx ON pgsaas.plans USING btree (is_default) WHERE is_default;
 
+CREATE UNIQUE INDEX referral_codes_account_idx ON pgsaas.referral_codes USING btree (account_id);
+
+CREATE INDEX referrals_unpaid_idx ON pgsaas.referrals USING btree (earned_at) WHERE ((earned_at IS NOT NULL) AND (paid_at IS NULL));
+
+CREATE UNIQUE INDEX rewards_referral_idx ON pgsaas.rewards USING btree (reward_kind) WHERE ((reward_kind = 'referral'::text) AND is_active);
+
 CREATE INDEX subscriptions_due_idx ON pgsaas.subscriptions USING btree (due_at) WHERE (due_at IS NOT NULL);
 
 CREATE UNIQUE INDEX subscriptions_live_idx ON pgsaas.subscriptions USING btree (account_id) WHERE (ended_at IS NULL);
@@ -776,6 +849,12 @@ ALTER TABLE ONLY pgsaas.plan_prices
 
 ALTER TABLE ONLY pgsaas.plan_versions
     ADD CONSTRAINT plan_versions_plan_fkey FOREIGN KEY (plan_id) REFERENCES pgsaas.plans(plan_id);
+
+ALTER TABLE ONLY pgsaas.redemptions
+    ADD CONSTRAINT redemptions_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
+
+ALTER TABLE ONLY pgsaas.referrals
+    ADD CONSTRAINT referrals_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
 
 ALTER TABLE ONLY pgsaas.spend_caps
     ADD CONSTRAINT spend_caps_account_fkey FOREIGN KEY (account_id) REFERENCES pgsaas.accounts(account_id);
@@ -973,6 +1052,32 @@ CREATE POLICY plans_user ON pgsaas.plans FOR SELECT TO pgsaas_user USING (true);
 ALTER TABLE pgsaas.platform_admins ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE pgsaas.rate_limits ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE pgsaas.redeemed_subjects ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE pgsaas.redemptions ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY redemptions_admin ON pgsaas.redemptions FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY redemptions_app ON pgsaas.redemptions FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY redemptions_user ON pgsaas.redemptions FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.referral_codes ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE pgsaas.referrals ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY referrals_admin ON pgsaas.referrals FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY referrals_app ON pgsaas.referrals FOR SELECT TO pgsaas_app USING ((pgsaas.acts_as_system() OR (account_id = ANY (pgsaas.my_account_ids()))));
+
+CREATE POLICY referrals_user ON pgsaas.referrals FOR SELECT TO pgsaas_user USING ((account_id = ANY (pgsaas.my_account_ids())));
+
+ALTER TABLE pgsaas.rewards ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY rewards_admin ON pgsaas.rewards FOR SELECT TO pgsaas_admin USING (pgsaas.acts_as_admin());
+
+CREATE POLICY rewards_app ON pgsaas.rewards FOR SELECT TO pgsaas_app USING (pgsaas.acts_as_system());
 
 ALTER TABLE pgsaas.runners ENABLE ROW LEVEL SECURITY;
 

@@ -89,6 +89,17 @@ as $$
       from pgsaas.agents a
      where a.availability <> 'disabled'
     union all
+    select 'rewards', r.reward_id, jsonb_strip_nulls(jsonb_build_object(
+               'kind', nullif(r.reward_kind, 'code'), 'description', r.description,
+               'credits', nullif(r.credits, 0), 'referrer_credits', nullif(r.referrer_credits, 0),
+               'expires_after', pgsaas.length_text(r.expires_after),
+               'starts_at', to_char(r.starts_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+               'ends_at', to_char(r.ends_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+               'max_redemptions', r.max_redemptions,
+               'account_age', pgsaas.length_text(r.account_age)))
+      from pgsaas.rewards r
+     where r.is_active
+    union all
     select 'events', e.event_name, jsonb_strip_nulls(jsonb_build_object(
                'description', e.description, 'category', e.category, 'unit', e.unit,
                'dimensions', nullif(to_jsonb(e.dimensions), '[]'),

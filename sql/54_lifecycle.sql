@@ -282,6 +282,12 @@ begin
         (select 'spend_cap', to_jsonb(c) from pgsaas.spend_caps c
           where c.account_id = p_account_id order by c.subject_kind, c.subject)
         union all
+        (select 'redemption', to_jsonb(r) from pgsaas.redemptions r
+          where r.account_id = p_account_id order by r.redeemed_at, r.reward_id)
+        union all
+        (select 'referral', to_jsonb(r) from pgsaas.referrals r
+          where p_account_id in (r.account_id, r.referrer_id) order by r.account_id)
+        union all
         (select 'message', to_jsonb(o) from pgsaas.outbox_messages o
           where o.account_id = p_account_id order by o.outbox_message_id)
         union all
@@ -291,9 +297,9 @@ end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
     'balance, member, subscription, grant, hold, usage, debt, checkpoint, archived_key, '
-    'transaction, job, entitlement, entitlement_usage, spend_cap, message, audit_event; sums of '
-    'usage by day and period aside. For its owners and admins, the system and staff. PT404, '
-    'PT403.';
+    'transaction, job, entitlement, entitlement_usage, spend_cap, redemption, referral, message, '
+    'audit_event; sums of usage by day and period aside. For its owners and admins, the system and '
+    'staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean
 language plpgsql volatile security definer set search_path = ''
@@ -384,6 +390,7 @@ begin
     update pgsaas.jobs j set input = null, output = null, error = null, subjects = '{}'
      where j.account_id = p_account_id;
     delete from pgsaas.entitlement_overrides o where o.account_id = p_account_id;
+    delete from pgsaas.referral_codes c where c.account_id = p_account_id;
     delete from pgsaas.spend_caps c where c.account_id = p_account_id;
     update pgsaas.usage_records u set metadata = null
      where u.account_id = p_account_id and u.metadata is not null;

@@ -115,6 +115,9 @@ begin
             v_terms.on_upgrade = 'replace');
     end if;
     perform pgsaas.apply_terms(v_s, v_terms.on_upgrade = 'replace');
+    if v_s.unit_amount > 0 and v_s.trial_ends_at is null then
+        perform pgsaas.reward_referral(p_account_id);
+    end if;
     perform pgsaas.audit('subscription.started', p_account_id, jsonb_build_object('plan',
         v_s.plan_id, 'quantity', v_s.quantity, 'trial_ends_at', v_s.trial_ends_at));
     return query select * from pgsaas.get_subscription(p_account_id);

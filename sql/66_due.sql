@@ -45,6 +45,11 @@ as $$
     select 'reset_monthly_credits', count(*), min(x.next_reset_at)
       from (select b.next_reset_at from pgsaas.account_balances b
              where b.next_reset_at <= pgsaas.now() order by b.next_reset_at limit 1000) x
+    union all
+    select 'pay_referrals', count(*), min(x.earned_at)
+      from (select r.earned_at from pgsaas.referrals r
+             where r.earned_at is not null and r.paid_at is null
+             order by r.earned_at limit 1000) x
 $$;
 comment on function pgsaas.due_tasks() is
     'How much of each task is due, counted up to 1,000, and since when the oldest of it.';
@@ -79,12 +84,16 @@ begin
         raise exception 'this database is a copy: nothing runs until `pgsaas adopt`'
             using errcode = 'PT409';
     end if;
-    foreach task in array '{settle_subscriptions,reset_monthly_credits}'::text[] loop
+    foreach task in array '{settle_subscriptions,reset_monthly_credits,pay_referrals}'::text[]
+    loop
         error := null;
         begin
             if task = 'settle_subscriptions' then
                 select x.done, x.remaining into done, remaining
                   from pgsaas.settle_subscriptions(p_limit) x;
+            elsif task = 'pay_referrals' then
+                select x.done, x.remaining into done, remaining
+                  from pgsaas.pay_referrals(p_limit) x;
             else
                 select x.accounts_reset, x.remaining into done, remaining
                   from pgsaas.reset_monthly_credits(p_limit) x;

@@ -61,6 +61,7 @@ begin
           ('app', 'reset_monthly_credits run_due run_all_due note_run'),
           ('app', 'use_entitlement take_rate_limit set_spend_cap'),
           ('app', 'start_job complete_job fail_job'),
+          ('app', 'redeem_code get_referral_code set_referrer reward_referral'),
           ('app admin', 'set_entitlement'),
           ('app user admin', 'check_entitlement has_feature authorize_agent'),
           ('app user admin', 'list_jobs job_stats'),
@@ -73,6 +74,7 @@ begin
           ('app admin', 'set_burn_order set_low_balance_at verify_ledger'),
           ('admin', 'adjust_credits set_overdraft_limit set_setting acts_as_admin'),
           ('admin', 'set_credit_event set_plan retire_plan set_credit_product set_agent'),
+          ('admin', 'set_reward'),
           -- everybody reads
           ('app user admin', 'now current_user_id my_account_ids my_role account_id_for'),
           ('app user admin', 'price_usage price_usage_batch get_credit_cost'),
@@ -104,10 +106,10 @@ begin
           ('app user admin', 'plans plan_versions plan_prices credit_products agents'),
           ('app user admin', 'subscription_plans subscriptions current_subscriptions'),
           ('app user admin', 'entitlement_overrides entitlement_usage spend_caps'),
-          ('app user admin', 'jobs current_jobs'),
+          ('app user admin', 'jobs current_jobs redemptions referrals'),
           ('app user admin', 'usage_periods daily_usage_stats usage_rollups'),
           ('app user admin', 'open_credit_holds credit_transactions credit_checkpoints'),
-          ('app admin', 'settings runners'),
+          ('app admin', 'settings runners rewards'),
           ('admin', 'audit_events outbox_messages'))
           m (roles, relations)
      cross join lateral regexp_split_to_table(m.roles, '\s+') r (role)

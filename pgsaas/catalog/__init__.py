@@ -16,7 +16,7 @@ from pgsaas.errors import InvalidValue
 #: Catalogs by name.
 PRESETS = ("platform", "agents", "queries", "organizations")
 #: The tables of a catalog, in the order in which they are brought in.
-SECTIONS = ("plans", "packs", "events", "agents")
+SECTIONS = ("plans", "packs", "events", "agents", "rewards")
 Terms = dict[str, Any]
 _HEADER = re.compile(r"\s*\[\[\s*(\w+)\s*\]\]")
 

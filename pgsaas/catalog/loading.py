@@ -90,9 +90,12 @@ def _retire(
         elif section == "packs":
             off = as_json({**terms, "active": False})
             call(conn, "set_credit_product", product_id=name, terms=off, reason=reason)
-        else:
+        elif section == "agents":
             off = as_json({**terms, "availability": "disabled"})
             call(conn, "set_agent", agent_id=name, terms=off, reason=reason)
+        else:
+            off = as_json({**terms, "active": False})
+            call(conn, "set_reward", reward_id=name, terms=off, reason=reason)
         yield Change(section, name, "retired", None, terms, {})
 
 
@@ -105,6 +108,7 @@ def _set(
         "plans": ("set_plan", "plan_id"),
         "packs": ("set_credit_product", "product_id"),
         "agents": ("set_agent", "agent_id"),
+        "rewards": ("set_reward", "reward_id"),
     }[entry.section]
     terms = as_json(entry.terms)
     return call(conn, function, **{name: entry.name}, terms=terms, reason=reason)[0]

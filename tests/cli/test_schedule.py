@@ -23,6 +23,7 @@ FREE = """select pgsaas.set_plan('free', '{"default": true, "allowance": 100}')"
 NOTHING_DUE = [
     {"task": "settle_subscriptions", "due": 0, "oldest_at": None},
     {"task": "reset_monthly_credits", "due": 0, "oldest_at": None},
+    {"task": "pay_referrals", "due": 0, "oldest_at": None},
 ]
 
 

@@ -129,3 +129,20 @@ def test_a_job_is_completed_or_fails(db: Database, isolation: str) -> None:
             assert race.results[0] in (None, "PT409")  # whoever came first, it has failed now
             assert balance(conns[0], account) == 100
         assert is_sound(conns[0])
+
+
+def test_twenty_five_want_a_code_that_ten_may_have(db: Database, isolation: str) -> None:
+    with clients(db, 25, isolation) as conns:
+        set_up(conns[0])
+        terms = Jsonb({"credits": 5, "max_redemptions": 10})
+        call(conns[0], "set_reward", reward_id="SPRING", terms=terms)
+        accounts = iter([open_account(conns[0]) for _ in range(25)])
+        mine = dict(zip(conns, accounts, strict=True))
+        race = at_once(conns, lambda c: call(c, "redeem_code", account_id=mine[c], code="spring"))
+        assert codes(race) == {None: 10, "CODE_EXHAUSTED": 15}
+        one = open_account(conns[0])
+        call(conns[0], "set_reward", reward_id="ONCE", terms=Jsonb({"credits": 5}))
+        race = at_once(conns, lambda c: call(c, "redeem_code", account_id=one, code="once"))
+        assert codes(race) == {None: 1, "CODE_REDEEMED": 24}
+        assert balance(conns[0], one) == 105
+        assert is_sound(conns[0])

@@ -53,7 +53,7 @@ def argument_of(text: str) -> tuple[str, str, str | None]:
 #: The sections that hold tables of functions.
 FUNCTIONS = {
     *("Identity", "Accounts", "Credits", "Holds", "Price and use", "Catalog"),
-    *("Subscriptions", "Entitlements", "Jobs", "Installation"),
+    *("Subscriptions", "Entitlements", "Jobs", "Rewards", "Installation"),
 }
 
 

@@ -120,7 +120,8 @@ ACCOUNT_TABLES = (
     "select c.oid from pg_class c where c.relnamespace = 'pgsaas'::regnamespace and c.relkind = 'r'"
     " and exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'account_id')"
     # local queues and tables keyed by an id that is unique across accounts
-    " and c.relname not in ('audit_events', 'outbox_messages', 'account_external_ids')"
+    " and c.relname not in ('audit_events', 'outbox_messages', 'account_external_ids',"
+    " 'referral_codes')"
 )
 
 

@@ -161,6 +161,7 @@ def seed(conn: Conn) -> dict[str, UUID]:
     for event in ("call", "query"):
         conn.execute("select pgsaas.set_credit_event(%s, '{\"base\": 1}')", [event])
     conn.execute("""select pgsaas.set_plan('basic', '{"limits": {"slots": 9}}')""")
+    conn.execute("""select pgsaas.set_reward('HELLO', '{"credits": 1}')""")
     conn.execute("""select pgsaas.set_agent('painter', '{"credits": 1}')""")
     conn.execute("select pgsaas.adopt_installation(), pgsaas.note_run('a worker', 1)")
     for account_id in ids.values():
@@ -197,6 +198,14 @@ def seed(conn: Conn) -> dict[str, UUID]:
             [account_id],
         )
         conn.execute("select pgsaas.roll_up_usage(%s)", [account_id])
+        conn.execute(
+            "insert into pgsaas.redemptions values (%s, 'SPRING', now(), 1, 1)", [account_id]
+        )
+        conn.execute(
+            "insert into pgsaas.referrals (account_id, referrer_id, referred_at)"
+            " values (%s, gen_random_uuid(), now())",
+            [account_id],
+        )
         conn.execute("select pgsaas.set_entitlement(%s, 'sso', 'true', 'a pilot')", [account_id])
         conn.execute("select pgsaas.use_entitlement(%s, 'slots')", [account_id])
         conn.execute("select pgsaas.set_spend_cap(%s, 'account', '', 100)", [account_id])

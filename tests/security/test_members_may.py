@@ -54,6 +54,10 @@ CALLS = {
     "use_entitlement": "use_entitlement({acme}, 'slots')",
     "set_entitlement": "set_entitlement({acme}, 'sso', 'true', 'x')",
     "set_spend_cap": "set_spend_cap({acme}, 'account', null, 1000)",
+    "set_reward": """set_reward('WELCOME', '{{"credits": 9}}')""",
+    "redeem_code": "redeem_code({acme}, 'hello')",
+    "set_referrer": "set_referrer({acme}, 'nobody')",
+    "reward_referral": "reward_referral({acme})",
     "start_job": "start_job({acme}, 'painter')",
     "complete_job": "complete_job({acme}, {job})",
     "fail_job": "fail_job({acme}, {job})",
@@ -81,6 +85,7 @@ FOR_NO_USER = {
     "verify_ledger", "start_subscription", "change_plan", "set_subscription_status",
     "reset_monthly_credits", "run_due", "note_run",
     "migrate_subscribers", "assign_default_plan", "set_entitlement",
+    "set_referrer", "reward_referral",
 }  # fmt: skip
 UNKNOWN_ANSWERS = {
     "ACCOUNT_NOT_FOUND", "PT404", "0",

@@ -124,8 +124,8 @@ begin
             else (p_b.next_terms ->> 'rollover_limit')::numeric end;
         p_b.burn_order := coalesce(p_b.next_terms ->> 'burn_order', p_b.burn_order);
         p_b.period_anchor := case when p_b.next_terms is not null then p_b.period_anchor end;
-        p_b.terms_end_at := null;
-        p_b.next_terms := null;
+        p_b.terms_end_at := (p_b.next_terms #>> '{then,at}')::timestamptz;
+        p_b.next_terms := nullif((p_b.next_terms -> 'then') - 'at', '{}');
     end if;
     v_left := p_b.rollover_limit;
     p_b.period_count := p_b.period_count + 1;

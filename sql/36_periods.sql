@@ -33,15 +33,18 @@ end $$;
 comment on function pgsaas.expire_allowance(pgsaas.account_balances) is
     'Ends the free credits of a settled account that its plan gave: packs and gifts stay.';
 
-create or replace function pgsaas.period_left(p_b pgsaas.account_balances) returns numeric
+create or replace function pgsaas.period_left(
+    p_b pgsaas.account_balances, p_trial_from timestamptz)
+returns numeric
 language sql immutable parallel safe
 as $$
     select least(1, extract(epoch from p_b.next_reset_at - p_b.last_at)
-        / extract(epoch from p_b.next_reset_at
-              - pgsaas.period_end(p_b.period_anchor, p_b.period_count)))
+        / extract(epoch from p_b.next_reset_at - case when p_b.period_count < 0 then p_trial_from
+              else pgsaas.period_end(p_b.period_anchor, p_b.period_count) end))
 $$;
-comment on function pgsaas.period_left(pgsaas.account_balances) is
-    'Which part of its period a settled account has before it, above 0 and at most 1.';
+comment on function pgsaas.period_left(pgsaas.account_balances, timestamptz) is
+    'Which part of its period a settled account has before it, above 0 and at most 1; in a trial, '
+    'which part of that.';
 
 create or replace function pgsaas.grant_allowance(
     inout p_b pgsaas.account_balances, p_source text, p_amount numeric)
@@ -58,17 +61,18 @@ comment on function pgsaas.grant_allowance(pgsaas.account_balances, text, numeri
     'Grants a settled account credits until the end of its period.';
 
 create or replace function pgsaas.raise_amount(
-    p_b pgsaas.account_balances, p_allowance numeric, p_replaces boolean, p_is_prorated boolean)
+    p_b pgsaas.account_balances, p_allowance numeric, p_replaces boolean,
+    p_prorated_from timestamptz)
 returns numeric
 language sql immutable parallel safe
 as $$
     select case when p_allowance <= p_b.period_granted then 0
            when p_replaces then p_allowance
-           when p_is_prorated then trim_scale(trunc(
-               (p_allowance - p_b.period_granted) * pgsaas.period_left(p_b), 6))
+           when p_prorated_from is not null then trim_scale(trunc(
+               (p_allowance - p_b.period_granted) * pgsaas.period_left(p_b, p_prorated_from), 6))
            else p_allowance - p_b.period_granted end
 $$;
-comment on function pgsaas.raise_amount(pgsaas.account_balances, numeric, boolean, boolean) is
+comment on function pgsaas.raise_amount(pgsaas.account_balances, numeric, boolean, timestamptz) is
     'What another allowance grants a settled account within its period.';
 
 create or replace function pgsaas.start_period(
@@ -116,7 +120,7 @@ comment on function pgsaas.start_period(uuid, numeric, numeric, timestamptz, tex
 create or replace function pgsaas.change_allowance(
     p_account_id uuid, p_allowance numeric, p_rollover_limit numeric default 0,
     p_burn_order text default null, p_replaces boolean default false,
-    p_is_prorated boolean default false)
+    p_prorated_from timestamptz default null)
 returns void
 language plpgsql volatile
 as $$
@@ -134,7 +138,7 @@ begin
     v_b.burn_order := coalesce(p_burn_order, v_b.burn_order);
     v_b.terms_end_at := null;
     v_b.next_terms := null;
-    v_more := pgsaas.raise_amount(v_b, v_b.allowance, p_replaces, p_is_prorated);
+    v_more := pgsaas.raise_amount(v_b, v_b.allowance, p_replaces, p_prorated_from);
     if v_b.allowance > v_b.period_granted then
         v_b.period_granted := v_b.allowance;
         if p_replaces then
@@ -145,27 +149,37 @@ begin
     end if;
     perform pgsaas.store_balance(v_b);
 end $$;
-comment on function pgsaas.change_allowance(uuid, numeric, numeric, text, boolean, boolean) is
+comment on function pgsaas.change_allowance(uuid, numeric, numeric, text, boolean, timestamptz)
+is
     'Changes the terms: the allowance from the next period on, and until no end. What it is above '
-    'the highest allowance of this period is granted now until the period''s end: prorated, only '
-    'for the time that is left; or p_replaces: what the plan gave goes, and all of the new '
-    'allowance comes. A lower one takes nothing. PT404 for no account, PT409 without a period.';
+    'the highest allowance of this period is granted now until the period''s end: with '
+    'p_prorated_from, when a trial began, only for the time that is left; or p_replaces: what the '
+    'plan gave goes, and all of the new allowance comes. A lower one takes nothing. PT404 for no '
+    'account, PT409 without a period.';
 
 create or replace function pgsaas.schedule_terms(
     p_account_id uuid, p_at timestamptz, p_allowance numeric, p_rollover_limit numeric default 0,
-    p_burn_order text default null)
+    p_burn_order text default null, p_before jsonb default null)
 returns void
 language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
+    v_terms jsonb;
 begin
-    v_b.terms_end_at := p_at;
-    v_b.next_terms := case when p_at is not null and p_allowance is not null then
-        jsonb_build_object('allowance', trim_scale(p_allowance),
-            'rollover_limit', trim_scale(p_rollover_limit), 'burn_order', p_burn_order) end;
+    if p_allowance is not null then
+        v_terms := jsonb_build_object('allowance', trim_scale(p_allowance),
+            'rollover_limit', trim_scale(p_rollover_limit), 'burn_order', p_burn_order);
+    end if;
+    if p_before is not null then
+        v_terms := p_before || jsonb_build_object('then',
+            jsonb_build_object('at', p_at) || coalesce(v_terms, '{}'));
+    end if;
+    v_b.terms_end_at := coalesce((p_before ->> 'at')::timestamptz, p_at);
+    v_b.next_terms := jsonb_strip_nulls(v_terms - 'at');
     perform pgsaas.store_balance(v_b);
 end $$;
-comment on function pgsaas.schedule_terms(uuid, timestamptz, numeric, numeric, text) is
+comment on function pgsaas.schedule_terms(uuid, timestamptz, numeric, numeric, text, jsonb) is
     'Lets other terms follow at the first end of a period from p_at on; without an allowance no '
-    'period follows. Without p_at the terms have no end.';
+    'period follows. p_before are terms for the time between: at, allowance, rollover_limit and '
+    'burn_order.';

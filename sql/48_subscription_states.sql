@@ -57,6 +57,29 @@ end $$;
 comment on function pgsaas.subscription_period(pgsaas.subscriptions, timestamptz) is
     'The interval that is paid for at a time, or the trial.';
 
+create or replace function pgsaas.ended_in(p_s pgsaas.subscriptions) returns timestamptz
+language sql stable parallel safe
+as $$
+    select case when p_s.ended_at is null then null
+           when p_s.canceled_at = p_s.ended_at
+                or p_s.status = 'expired' and not p_s.expires_with_trial
+                and coalesce(p_s.past_due_at = p_s.ended_at, true) then p_s.ended_at
+           else greatest(p_s.started_at, p_s.ended_at - interval '1 microsecond') end
+$$;
+comment on function pgsaas.ended_in(pgsaas.subscriptions) is
+    'A time in the interval that a subscription has ended in; null if it has not. One that time '
+    'ended has not begun another interval; one that somebody ended as an interval began ended in '
+    'that.';
+
+create or replace function pgsaas.paid_until(p_s pgsaas.subscriptions) returns timestamptz
+language sql stable parallel safe
+as $$
+    select case when p_s.ended_at < p_s.trial_ends_at then p_s.ended_at
+           else (pgsaas.subscription_period(p_s, pgsaas.ended_in(p_s))).period_end end
+$$;
+comment on function pgsaas.paid_until(pgsaas.subscriptions) is
+    'Until when a subscription that has ended was paid for; nobody has paid for a trial.';
+
 -- The plan that an account has without another, from p_at on, counted like p_before's periods.
 create or replace function pgsaas.default_subscription(
     p_before pgsaas.subscriptions, p_at timestamptz)
@@ -129,6 +152,7 @@ language plpgsql stable
 as $$
 declare
     v_due timestamptz := pgsaas.due_at(p_s);
+    v_grace_ends_at timestamptz;
 begin
     if v_due <= p_at is not true then
         return next p_s;
@@ -140,7 +164,10 @@ begin
                 then 'canceled' else 'expired' end;
             p_s.ended_at := v_due;
         elsif p_s.change_at = v_due then
+            v_grace_ends_at := pgsaas.grace_ends_at(p_s);
             p_s := jsonb_populate_record(p_s, p_s.next_plan);
+            p_s.past_due_at := p_s.past_due_at    -- the grace that has begun goes on as it was
+                + pgsaas.exact_interval(v_grace_ends_at - pgsaas.grace_ends_at(p_s));
             p_s.period_offset := pgsaas.months_since(p_s.period_anchor, v_due);
         else
             p_s.status := 'active';

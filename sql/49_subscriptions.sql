@@ -34,7 +34,7 @@ comment on function pgsaas.plan_terms(pgsaas.subscriptions) is
 -- The one place where a subscription becomes terms of the ledger.
 create or replace function pgsaas.apply_terms(
     p_s pgsaas.subscriptions, p_replaces boolean default false,
-    p_is_prorated boolean default false)
+    p_prorated_from timestamptz default null)
 returns void
 language plpgsql volatile
 as $$
@@ -42,22 +42,30 @@ declare
     v_is_paid constant boolean := p_s.status in ('trialing', 'active');
     v_terms record := pgsaas.plan_terms(p_s);
     v_ends_at constant timestamptz := pgsaas.ends_at(p_s);
+    v_changes_at constant timestamptz := case when p_s.change_kind = 'plan' then p_s.change_at end;
     v_follows record;
+    v_changed jsonb;
 begin
     perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
-        v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_is_prorated);
-    if v_ends_at is not null then
-        v_follows := pgsaas.plan_terms(pgsaas.default_subscription(p_s, v_ends_at));
-    elsif p_s.change_kind = 'plan' then
-        v_follows := pgsaas.plan_terms(jsonb_populate_record(p_s, p_s.next_plan));
-        v_follows.allowance := v_follows.allowance * v_is_paid::integer;
-    else
+        v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_prorated_from);
+    if least(v_ends_at, v_changes_at) is null then
         return;
     end if;
-    perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, p_s.change_at),
-        v_follows.allowance, v_follows.rollover_limit, v_follows.burn_order);
+    if v_changes_at is not null then
+        v_follows := pgsaas.plan_terms(jsonb_populate_record(p_s, p_s.next_plan));
+        v_follows.allowance := v_follows.allowance * v_is_paid::integer;
+    end if;
+    if v_changes_at < v_ends_at then
+        v_changed := to_jsonb(v_follows) - '{on_upgrade,rank}'::text[]
+            || jsonb_build_object('at', v_changes_at);
+    end if;
+    if v_ends_at is not null then
+        v_follows := pgsaas.plan_terms(pgsaas.default_subscription(p_s, v_ends_at));
+    end if;
+    perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, v_changes_at),
+        v_follows.allowance, v_follows.rollover_limit, v_follows.burn_order, v_changed);
 end $$;
-comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, boolean) is
+comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, timestamptz) is
     'Tells the ledger what a live subscription grants, and what follows when it ends or changes '
     'by itself.';
 

@@ -51,6 +51,7 @@ declare
     v_settled record;
     v_was pgsaas.subscriptions;
     v_s pgsaas.subscriptions;
+    v_b pgsaas.account_balances;
     v_at timestamptz;
     v_anchor timestamptz;
     v_trial_days integer;
@@ -97,12 +98,13 @@ begin
         perform pgsaas.store_subscription(v_was);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
-    select b.period_anchor into v_anchor
-      from pgsaas.account_balances b
-     where b.account_id = p_account_id and b.period_anchor is not null and exists (
-           select from pgsaas.subscriptions x
-            where x.account_id = p_account_id and x.provider <> 'default'
-              and (pgsaas.subscription_period(x, x.ended_at)).period_end > v_at);
+    v_b := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
+    perform pgsaas.store_balance(v_b);
+    if exists (select from pgsaas.subscriptions x
+                where x.account_id = p_account_id and x.provider <> 'default'
+                  and pgsaas.paid_until(x) > v_at) then
+        v_anchor := v_b.period_anchor;
+    end if;
     v_s.period_anchor := coalesce(v_anchor, v_s.trial_ends_at, p_anchor, v_at);
     v_s.period_offset := pgsaas.months_since(v_s.period_anchor, v_at);
     if v_s.trial_ends_at is not null then
@@ -235,7 +237,8 @@ begin
     amount_now := 0;
     if change_at = v_at then
         credits_now := pgsaas.raise_amount(v_b, v_terms.allowance,
-            pgsaas.is_replacing(v_s, v_new), v_new.plan_id = v_s.plan_id);
+            pgsaas.is_replacing(v_s, v_new),
+            case when v_new.plan_id = v_s.plan_id then v_s.started_at end);
         if pgsaas.is_replacing(v_s, v_new) and credits_now > 0 then
             select coalesce(sum(f.value::numeric), 0) into credits_expired
               from jsonb_each_text(pgsaas.free_by_source(v_b)) f
@@ -304,7 +307,7 @@ begin
         v_new.canceled_at := null;
         perform pgsaas.store_subscription(v_new);
         perform pgsaas.apply_terms(v_new, pgsaas.is_replacing(v_s, v_new),
-            v_new.plan_id = v_s.plan_id);
+            case when v_new.plan_id = v_s.plan_id then v_s.started_at end);
     end if;
     perform pgsaas.audit('subscription.changed', p_account_id, jsonb_build_object('from',
         v_s.plan_id, 'to', v_new.plan_id, 'quantity', v_new.quantity, 'interval',

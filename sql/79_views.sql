@@ -56,7 +56,7 @@ select s.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as pla
  cross join lateral (
        select * from pgsaas.project_subscription(n.stored, greatest(pgsaas.now(), b.last_at)) x
         order by x.subscription_id desc limit 1) s
- cross join lateral pgsaas.subscription_period(s, coalesce(s.ended_at - interval '1 microsecond',
+ cross join lateral pgsaas.subscription_period(s, coalesce(pgsaas.ended_in(s),
        greatest(pgsaas.now(), b.last_at))) p
   join pgsaas.plan_versions v on v.plan_id = s.plan_id and v.version = s.plan_version;
 

@@ -426,6 +426,86 @@ def test_one_that_was_canceled_early_counts_until_its_end(shop: Ledger) -> None:
     assert period(shop, account) == (day("2026-05-12"), day("2026-06-12"))
 
 
+def test_one_that_ended_in_time_has_been_used_up(shop: Ledger) -> None:
+    left, tried = subscribed(shop), subscribed(shop, p_is_trial=True)
+    shop.call("cancel_subscription", left)
+    shop.at(day("2026-04-12"))
+    for account in (left, tried):
+        before = free(shop, account)
+        shop.call("start_subscription", account, "pro")
+        assert period(shop, account) == (day("2026-04-12"), day("2026-05-12"))
+        assert free(shop, account) == before + 1000
+
+
+def test_a_trial_that_was_left_early_was_not_paid_for(shop: Ledger) -> None:
+    account = subscribed(shop, p_is_trial=True)
+    shop.after(days=2)
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.call("start_subscription", account, "pro")
+    assert period(shop, account) == (day("2026-03-12 12:00"), day("2026-04-12 12:00"))
+    assert free(shop, account) == 100 + 1000 + 1000
+
+
+def test_who_ends_it_as_an_interval_begins_has_had_that_one(shop: Ledger) -> None:
+    canceled, expired = subscribed(shop, "max"), subscribed(shop, "max")
+    shop.at(day("2026-04-10 12:00"))
+    shop.call("cancel_subscription", canceled, p_at_period_end=False)
+    shop.call("set_subscription_status", expired, "expired")
+    for account in (canceled, expired):
+        before = free(shop, account)
+        shop.call("start_subscription", account, "max")
+        assert free(shop, account) == before
+
+
+def test_it_starts_again_where_no_month_runs_any_more(ledger: Ledger) -> None:
+    set_plans(ledger, "pro")
+    late, early = (subscribed(ledger, p_interval="year") for _ in range(2))
+    for account in (late, early):
+        ledger.call("cancel_subscription", account, p_at_period_end=False)
+    ledger.at(day("2026-06-20"))
+    settled(ledger, early)
+    for account in (late, early):
+        ledger.call("start_subscription", account, "pro")
+        assert period(ledger, account) == (day("2026-06-20"), day("2026-07-20"))
+        assert free(ledger, account) == 1000
+    assert ledger.rows(late) == ledger.rows(early)
+
+
+def test_what_ended_as_it_began_shows_the_interval_it_began_in(ledger: Ledger) -> None:
+    set_plans(ledger, "pro")
+    account = subscribed(ledger)
+    ledger.call("cancel_subscription", account, p_at_period_end=False)
+    assert period(ledger, account) == (START, day("2026-04-10 12:00"))
+
+
+def test_a_lower_plan_comes_to_who_is_past_due_and_the_grace_goes_on(shop: Ledger) -> None:
+    account = subscribed(shop, "max")
+    shop.call("change_plan", account, "pro")
+    shop.at(day("2026-04-08 12:00"))
+    shop.call("set_subscription_status", account, "past_due")
+    shop.at(day("2026-04-10 12:00"))
+    assert (state(shop, account), free(shop, account)) == (("pro", "past_due", True), 500)
+    shop.at(day("2026-04-11 12:00"))  # max has given three days
+    assert (state(shop, account), free(shop, account)) == (("free", "active", True), 500)
+    shop.at(day("2026-06-20"))
+    settled(shop, account)
+    assert shop.rows(account, 2) == [
+        ("expiry", -4600, day("2026-04-10 12:00")),
+        ("expiry", -500, day("2026-05-10 12:00")), ("grant", 100, day("2026-05-10 12:00")),
+        ("expiry", -100, day("2026-06-10 12:00")), ("grant", 100, day("2026-06-10 12:00")),
+    ]  # fmt: skip
+
+
+def test_seats_of_a_trial_are_prorated_by_what_is_left_of_it(shop: Ledger) -> None:
+    account = subscribed(shop, p_is_trial=True)
+    shop.call("change_plan", account, p_quantity=2)
+    assert free(shop, account) == 100 + 2000
+    shop.after(days=7)
+    assert shop.call("preview_change_plan", account, p_quantity=3)["credits_now"] == 500
+    shop.call("change_plan", account, p_quantity=3)
+    assert free(shop, account) == 100 + 2500
+
+
 @pytest.mark.parametrize(
     ("began", "ends"),
     [

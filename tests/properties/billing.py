@@ -1,0 +1,275 @@
+"""A customer of a shop of plans: what the promises say, in a few lines a rule.
+
+A Customer is always on time: whoever asks first brings it to that moment, step by step. Nothing
+is stored late, nothing is cached, and nothing here knows the database.
+"""
+
+from __future__ import annotations
+
+import calendar
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+from typing import TypeAlias
+
+Line: TypeAlias = tuple[str, Decimal, datetime]
+
+ZERO = Decimal(0)
+FOREVER = datetime.max.replace(tzinfo=UTC)
+MONTHS = {"month": 1, "year": 12}
+BURNING = ("purchase", "bonus", "refund", "trial", "rollover", "allowance")
+OF_A_PLAN = ("trial", "rollover", "allowance")
+#: What may be said of a subscription, by its state.
+SAID = {
+    "trialing": {"active", "canceled", "expired"},
+    "active": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
+    "past_due": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
+    "unpaid": {"active", "unpaid", "canceled", "expired"},
+    "paused": {"active", "paused", "canceled", "expired"},
+}
+
+
+class Refused(Exception):
+    """The act cannot be; nothing of it stays. The one argument is the SQLSTATE."""
+
+
+def month_end(anchor: datetime, count: int) -> datetime:
+    """So many months after the anchor; on its day, or on the last one of a shorter month."""
+    years, month = divmod(anchor.month - 1 + count, 12)
+    last = calendar.monthrange(anchor.year + years, month + 1)[1]
+    return anchor.replace(year=anchor.year + years, month=month + 1, day=min(anchor.day, last))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan promises a month and a unit; a rollover of None knows no limit."""
+
+    name: str
+    allowance: Decimal = ZERO
+    rollover: Decimal | None = ZERO
+    rank: int = 0
+    trial_days: int = 0
+    replaces: bool = False
+    grace: timedelta = timedelta(days=7)
+
+
+@dataclass
+class Deal:
+    """One subscription: a plan for so many, paid by the month or the year."""
+
+    plan: Plan
+    by_default: bool = False
+    interval: str = "month"
+    quantity: int = 1
+    own: Decimal | None = None
+    status: str = "active"
+    #: how many months after the anchor its first interval began
+    first: int = 0
+    trial_end: datetime | None = None
+    is_paid: bool = False
+    grace_end: datetime | None = None
+    cancel_at: datetime | None = None
+    change_at: datetime | None = None
+    then: Deal | None = None
+    #: the interval that it ended in
+    lasted: tuple[datetime, datetime] | None = None
+
+    @property
+    def allowance(self) -> Decimal:
+        """Credits a month of all its units."""
+        return (self.plan.allowance if self.own is None else self.own) * self.quantity
+
+    @property
+    def granted(self) -> Decimal:
+        """What it grants a month in the state that it is in."""
+        return self.allowance if self.status in ("trialing", "active") else ZERO
+
+    @property
+    def limit(self) -> Decimal | None:
+        """How much of it may roll over."""
+        return None if self.plan.rollover is None else self.plan.rollover * self.quantity
+
+
+@dataclass
+class Grant:
+    """Credits with an end."""
+
+    source: str
+    free: Decimal
+    end: datetime
+
+
+@dataclass
+class Customer:
+    """An account, its grants, its months and its subscription, at one time."""
+
+    plans: Mapping[str, Plan]
+    default: Plan | None
+    now: datetime
+    lines: list[Line] = field(default_factory=list)
+    grants: list[Grant] = field(default_factory=list)
+    deal: Deal | None = None
+    #: months run, counted from here, and this is the one that does
+    runs: bool = False
+    anchor: datetime = FOREVER
+    month: int = 0
+    trial_end: datetime | None = None
+    #: the highest allowance of the month
+    highest: Decimal = ZERO
+    #: until when one is paid for that was ended early
+    paid_until: datetime | None = None
+    had_any: bool = False
+    #: the default plan came when a grace ended, and nobody has been there since
+    is_unseen: bool = False
+
+    def __post_init__(self) -> None:
+        if self.default:
+            self.deal = Deal(self.default, by_default=True)
+            self.begin(self.now)
+            self.raise_to(self.deal)
+
+    # The months
+
+    @property
+    def end(self) -> datetime:
+        """When the month ends."""
+        return self.trial_end or month_end(self.anchor, self.month + 1)
+
+    def begin(self, anchor: datetime) -> None:
+        """Months are counted anew."""
+        self.runs, self.anchor, self.month, self.highest = True, anchor, 0, ZERO
+        self.trial_end = None
+        while month_end(anchor, self.month + 1) <= self.now:
+            self.month += 1
+
+    def paid(self) -> tuple[datetime, datetime]:
+        """The interval that is paid for, or the trial."""
+        assert self.deal
+        if self.trial_end and not self.deal.by_default:
+            return self.anchor, self.trial_end
+        if self.trial_end:  # the default plan, after a trial that was ended early
+            count = -next(n for n in range(1, 5) if month_end(self.trial_end, -n) <= self.now)
+            return month_end(self.trial_end, count), month_end(self.trial_end, count + 1)
+        length = MONTHS[self.deal.interval]
+        count = self.month - (self.month - self.deal.first) % length
+        return month_end(self.anchor, count), month_end(self.anchor, count + length)
+
+    # Credits
+
+    def write(self, kind: str, amount: Decimal) -> None:
+        if amount:
+            self.lines.append((kind, amount, self.now))
+
+    def grant(self, source: str, amount: Decimal, end: datetime) -> None:
+        if amount > 0:
+            self.grants.append(Grant(source, amount, end))
+            self.write("grant", amount)
+
+    def expire(self, grants: list[Grant]) -> None:
+        self.write("expiry", -sum((gone.free for gone in grants), ZERO))
+        self.grants = [grant for grant in self.grants if all(grant is not gone for gone in grants)]
+
+    def of_plan(self) -> list[Grant]:
+        return [grant for grant in self.grants if grant.source in OF_A_PLAN]
+
+    @property
+    def by_source(self) -> dict[str, Decimal]:
+        found: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for grant in self.grants:
+            found[grant.source] += grant.free
+        return dict(found)
+
+    @property
+    def balance(self) -> Decimal:
+        return sum((grant.free for grant in self.grants), ZERO)
+
+    def raise_to(self, deal: Deal, replaces: bool = False, is_prorated: bool = False) -> None:
+        """Grant what the deal's allowance is above the highest of the month."""
+        more = deal.granted - self.highest
+        if more > 0:
+            if replaces:
+                self.expire(self.of_plan())
+                more = deal.granted
+            elif is_prorated:
+                start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
+                left = Decimal((self.end - self.now) // timedelta(microseconds=1))
+                whole = Decimal((self.end - start) // timedelta(microseconds=1))
+                more = (more * left / whole).quantize(Decimal("0.000001"), ROUND_DOWN)
+            self.grant("trial" if self.trial_end else "allowance", more, self.end)
+            self.highest = deal.granted
+
+    # Time
+
+    def due(self) -> datetime:
+        """When time does something next."""
+        times = [grant.end for grant in self.grants]
+        times += [self.end] if self.runs else []
+        times += [self.deal.grace_end] if self.deal and self.deal.grace_end else []
+        return min(times, default=FOREVER)
+
+    def pass_to(self, at: datetime) -> None:
+        """Time passes; whatever the clock says, never backwards."""
+        at = max(at, self.now)
+        while (due := self.due()) <= at:
+            self.now = due
+            is_end = self.runs and due == self.end
+            self.turn()
+            if is_end:
+                self.reset(due)
+            for grant in [grant for grant in self.grants if grant.end == due]:
+                self.expire([grant])
+        self.now = at
+
+    def turn(self) -> None:
+        """What this moment makes of the subscription: an end, a change, the end of a trial."""
+        deal, trial_end = self.deal, self.trial_end
+        if deal is None or deal.status in ("canceled", "expired"):
+            return
+        is_over = trial_end == self.now and not deal.is_paid
+        if deal.cancel_at == self.now:
+            self.follow("canceled")
+        elif is_over or deal.grace_end == self.now:
+            self.is_unseen = deal.grace_end == self.now
+            self.follow("expired")
+        elif deal.change_at == self.now and deal.then:
+            deal.then.status, deal.then.is_paid = deal.status, deal.is_paid
+            deal.then.grace_end, deal.then.first = deal.grace_end, self.month + 1
+            self.deal = deal.then
+        if self.deal and self.deal.status == "trialing" and trial_end == self.now:
+            self.deal.status = "active"
+
+    def follow(self, status: str) -> None:
+        """The subscription ends with this status; the default plan follows where there is one."""
+        assert self.deal
+        self.deal.lasted = self.paid()
+        if self.deal.status != "trialing" and self.now < self.paid()[1]:
+            self.paid_until = max(self.paid_until or self.now, self.paid()[1])
+        if self.default is None:
+            self.deal.status, self.deal.grace_end, self.deal.cancel_at = status, None, None
+            self.deal.then = self.deal.change_at = None
+        else:
+            self.deal = Deal(self.default, by_default=True)
+
+    def reset(self, due: datetime) -> None:
+        """A month ends; what follows says how much goes on, and what comes."""
+        own = [g for g in self.grants if g.end == due and g.source in ("rollover", "allowance")]
+        if self.deal is None or self.deal.status in ("canceled", "expired"):
+            self.runs, self.trial_end = False, None
+            self.expire(own)
+            return
+        if self.trial_end:
+            self.anchor, self.month, self.trial_end = due, -1, None
+            self.deal.first = 0
+        self.month, self.highest, self.is_unseen = self.month + 1, ZERO, False
+        room = self.deal.limit
+        gone = ZERO
+        for grant in reversed(own):
+            keeps = grant.free if room is None else min(grant.free, room)
+            room = None if room is None else room - keeps
+            gone += grant.free - keeps
+            grant.source, grant.free, grant.end = "rollover", keeps, self.end
+        self.grants = [grant for grant in self.grants if grant.free]
+        self.write("expiry", -gone)
+        self.raise_to(self.deal)

@@ -157,6 +157,18 @@ is
     'plan gave goes, and all of the new allowance comes. A lower one takes nothing. PT404 for no '
     'account, PT409 without a period.';
 
+create or replace function pgsaas.has_period(p_account_id uuid) returns boolean
+language plpgsql volatile
+as $$
+declare
+    v_b pgsaas.account_balances := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
+begin
+    perform pgsaas.store_balance(v_b);
+    return v_b.period_anchor is not null;
+end $$;
+comment on function pgsaas.has_period(uuid) is
+    'Whether periods of the account run now, when it has been settled.';
+
 create or replace function pgsaas.schedule_terms(
     p_account_id uuid, p_at timestamptz, p_allowance numeric, p_rollover_limit numeric default 0,
     p_burn_order text default null, p_before jsonb default null)

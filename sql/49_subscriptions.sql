@@ -46,8 +46,13 @@ declare
     v_follows record;
     v_changed jsonb;
 begin
-    perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
-        v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_prorated_from);
+    if pgsaas.has_period(p_s.account_id) then
+        perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
+            v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_prorated_from);
+    else    -- there was no default plan when its last months ended
+        perform pgsaas.start_period(p_s.account_id, v_terms.allowance * v_is_paid::integer,
+            v_terms.rollover_limit, p_s.period_anchor, v_terms.burn_order);
+    end if;
     if least(v_ends_at, v_changes_at) is null then
         return;
     end if;
@@ -68,6 +73,18 @@ end $$;
 comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, timestamptz) is
     'Tells the ledger what a live subscription grants, and what follows when it ends or changes '
     'by itself.';
+
+create or replace function pgsaas.end_terms(p_account_id uuid, p_at timestamptz) returns void
+language plpgsql volatile
+as $$
+begin
+    if pgsaas.has_period(p_account_id) then
+        perform pgsaas.change_allowance(p_account_id, 0);
+        perform pgsaas.schedule_terms(p_account_id, p_at, null);
+    end if;
+end $$;
+comment on function pgsaas.end_terms(uuid, timestamptz) is
+    'Tells the ledger that no plan follows: the month that runs is the last one.';
 
 create or replace function pgsaas.newest_subscription(p_account_id uuid)
 returns pgsaas.subscriptions
@@ -130,6 +147,8 @@ begin
         end loop;
         if p_s.ended_at is null then
             perform pgsaas.apply_terms(p_s);
+        else
+            perform pgsaas.end_terms(p_account_id, p_at);
         end if;
     end if;
 end $$;
@@ -156,8 +175,7 @@ begin
         perform pgsaas.store_subscription(v_default);
         perform pgsaas.apply_terms(v_default);
     else
-        perform pgsaas.change_allowance(p_s.account_id, 0);
-        perform pgsaas.schedule_terms(p_s.account_id, p_at, null);
+        perform pgsaas.end_terms(p_s.account_id, p_at);
     end if;
 end $$;
 comment on function pgsaas.end_subscription(pgsaas.subscriptions, text, timestamptz) is

@@ -51,7 +51,6 @@ declare
     v_settled record;
     v_was pgsaas.subscriptions;
     v_s pgsaas.subscriptions;
-    v_b pgsaas.account_balances;
     v_at timestamptz;
     v_anchor timestamptz;
     v_trial_days integer;
@@ -98,12 +97,12 @@ begin
         perform pgsaas.store_subscription(v_was);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
-    v_b := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
-    perform pgsaas.store_balance(v_b);
-    if exists (select from pgsaas.subscriptions x
-                where x.account_id = p_account_id and x.provider <> 'default'
-                  and pgsaas.paid_until(x) > v_at) then
-        v_anchor := v_b.period_anchor;
+    if pgsaas.has_period(p_account_id) and exists (
+           select from pgsaas.subscriptions x
+            where x.account_id = p_account_id and x.provider <> 'default'
+              and pgsaas.paid_until(x) > v_at) then
+        select b.period_anchor into v_anchor
+          from pgsaas.account_balances b where b.account_id = p_account_id;
     end if;
     v_s.period_anchor := coalesce(v_anchor, v_s.trial_ends_at, p_anchor, v_at);
     v_s.period_offset := pgsaas.months_since(v_s.period_anchor, v_at);

@@ -496,6 +496,31 @@ def test_a_lower_plan_comes_to_who_is_past_due_and_the_grace_goes_on(shop: Ledge
     ]  # fmt: skip
 
 
+def test_a_default_plan_that_is_there_later_begins_when_somebody_comes(ledger: Ledger) -> None:
+    set_plans(ledger, "pro")
+    account = subscribed(ledger)
+    ledger.call("cancel_subscription", account)
+    ledger.at(day("2026-05-20"))
+    set_plans(ledger, "free")
+    assert (state(ledger, account), free(ledger, account)) == (("free", "active", True), 0)
+    settled(ledger, account)
+    assert free(ledger, account) == 100
+    ledger.at(day("2026-06-11"))
+    assert ledger.call("start_subscription", account, "pro")["plan_id"] == "pro"
+    assert free(ledger, account) == 1100
+
+
+def test_a_default_plan_that_is_there_no_longer_grants_nothing_more(shop: Ledger) -> None:
+    account = subscribed(shop)
+    shop.call("cancel_subscription", account)
+    shop.call("set_plan", "free", PLANS["free"] | {"default": False})
+    shop.at(day("2026-04-10 12:00"))
+    assert state(shop, account) == ("pro", "canceled", False)
+    settled(shop, account)
+    shop.at(day("2026-08-20"))
+    assert free(shop, account) == 0
+
+
 def test_seats_of_a_trial_are_prorated_by_what_is_left_of_it(shop: Ledger) -> None:
     account = subscribed(shop, p_is_trial=True)
     shop.call("change_plan", account, p_quantity=2)

@@ -33,18 +33,20 @@ end $$;
 comment on function pgsaas.expire_allowance(pgsaas.account_balances) is
     'Ends the free credits of a settled account that its plan gave: packs and gifts stay.';
 
-create or replace function pgsaas.period_left(
-    p_b pgsaas.account_balances, p_trial_from timestamptz)
+create or replace function pgsaas.amount_left(
+    p_b pgsaas.account_balances, p_amount numeric, p_trial_from timestamptz)
 returns numeric
 language sql immutable parallel safe
 as $$
-    select least(1, extract(epoch from p_b.next_reset_at - p_b.last_at)
-        / extract(epoch from p_b.next_reset_at - case when p_b.period_count < 0 then p_trial_from
-              else pgsaas.period_end(p_b.period_anchor, p_b.period_count) end))
+    select trim_scale(div(p_amount * 1000000 * least(t.whole,
+               extract(epoch from p_b.next_reset_at - p_b.last_at)), t.whole) / 1000000)
+      from (select extract(epoch from p_b.next_reset_at - case
+                when p_b.period_count < 0 then p_trial_from
+                else pgsaas.period_end(p_b.period_anchor, p_b.period_count) end)) t (whole)
 $$;
-comment on function pgsaas.period_left(pgsaas.account_balances, timestamptz) is
-    'Which part of its period a settled account has before it, above 0 and at most 1; in a trial, '
-    'which part of that.';
+comment on function pgsaas.amount_left(pgsaas.account_balances, numeric, timestamptz) is
+    'What of an amount is for the time that a settled account''s period has left (a trial''s, where '
+    'it is in one, which began then): truncated to 6 decimals, exactly.';
 
 create or replace function pgsaas.grant_allowance(
     inout p_b pgsaas.account_balances, p_source text, p_amount numeric)
@@ -68,8 +70,8 @@ language sql immutable parallel safe
 as $$
     select case when p_allowance <= p_b.period_granted then 0
            when p_replaces then p_allowance
-           when p_prorated_from is not null then trim_scale(trunc(
-               (p_allowance - p_b.period_granted) * pgsaas.period_left(p_b, p_prorated_from), 6))
+           when p_prorated_from is not null then pgsaas.amount_left(
+               p_b, p_allowance - p_b.period_granted, p_prorated_from)
            else p_allowance - p_b.period_granted end
 $$;
 comment on function pgsaas.raise_amount(pgsaas.account_balances, numeric, boolean, timestamptz) is

@@ -531,6 +531,17 @@ def test_seats_of_a_trial_are_prorated_by_what_is_left_of_it(shop: Ledger) -> No
     assert free(shop, account) == 100 + 2500
 
 
+def test_what_is_prorated_is_exact(shop: Ledger) -> None:
+    shop.at(day("2028-02-29 23:59:59.499999"))
+    shop.call("set_plan", "max", PLANS["max"] | {"trial_days": 30})
+    account = subscribed(shop, "max", p_is_trial=True)
+    shop.at(day("2028-03-15 17:59:59.499999"))  # 61 of 120 quarters of a day are left
+    seen = shop.call("preview_change_plan", account, p_quantity=7)
+    assert seen["credits_now"] == 15250
+    shop.call("change_plan", account, p_quantity=7)
+    assert free(shop, account) == 5000 + 15250 + 100
+
+
 @pytest.mark.parametrize(
     ("began", "ends"),
     [

@@ -6,99 +6,25 @@ is stored late, nothing is cached, and nothing here knows the database.
 
 from __future__ import annotations
 
-import calendar
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_DOWN, Decimal
-from typing import TypeAlias
+from datetime import datetime
+from decimal import Decimal
 
-Line: TypeAlias = tuple[str, Decimal, datetime]
-
-ZERO = Decimal(0)
-FOREVER = datetime.max.replace(tzinfo=UTC)
-MONTHS = {"month": 1, "year": 12}
-BURNING = ("purchase", "bonus", "refund", "trial", "rollover", "allowance")
-OF_A_PLAN = ("trial", "rollover", "allowance")
-#: What may be said of a subscription, by its state.
-SAID = {
-    "trialing": {"active", "canceled", "expired"},
-    "active": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
-    "past_due": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
-    "unpaid": {"active", "unpaid", "canceled", "expired"},
-    "paused": {"active", "paused", "canceled", "expired"},
-}
-
-
-class Refused(Exception):
-    """The act cannot be; nothing of it stays. The one argument is the SQLSTATE."""
-
-
-def month_end(anchor: datetime, count: int) -> datetime:
-    """So many months after the anchor; on its day, or on the last one of a shorter month."""
-    years, month = divmod(anchor.month - 1 + count, 12)
-    last = calendar.monthrange(anchor.year + years, month + 1)[1]
-    return anchor.replace(year=anchor.year + years, month=month + 1, day=min(anchor.day, last))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a plan promises a month and a unit; a rollover of None knows no limit."""
-
-    name: str
-    allowance: Decimal = ZERO
-    rollover: Decimal | None = ZERO
-    rank: int = 0
-    trial_days: int = 0
-    replaces: bool = False
-    grace: timedelta = timedelta(days=7)
-
-
-@dataclass
-class Deal:
-    """One subscription: a plan for so many, paid by the month or the year."""
-
-    plan: Plan
-    by_default: bool = False
-    interval: str = "month"
-    quantity: int = 1
-    own: Decimal | None = None
-    status: str = "active"
-    #: how many months after the anchor its first interval began
-    first: int = 0
-    trial_end: datetime | None = None
-    is_paid: bool = False
-    grace_end: datetime | None = None
-    cancel_at: datetime | None = None
-    change_at: datetime | None = None
-    then: Deal | None = None
-    #: the interval that it ended in
-    lasted: tuple[datetime, datetime] | None = None
-
-    @property
-    def allowance(self) -> Decimal:
-        """Credits a month of all its units."""
-        return (self.plan.allowance if self.own is None else self.own) * self.quantity
-
-    @property
-    def granted(self) -> Decimal:
-        """What it grants a month in the state that it is in."""
-        return self.allowance if self.status in ("trialing", "active") else ZERO
-
-    @property
-    def limit(self) -> Decimal | None:
-        """How much of it may roll over."""
-        return None if self.plan.rollover is None else self.plan.rollover * self.quantity
-
-
-@dataclass
-class Grant:
-    """Credits with an end."""
-
-    source: str
-    free: Decimal
-    end: datetime
+from tests.properties.deals import (
+    FOREVER,
+    MONTHS,
+    OF_A_PLAN,
+    TICK,
+    ZERO,
+    Deal,
+    Grant,
+    Hold,
+    Line,
+    Plan,
+    month_end,
+)
 
 
 @dataclass
@@ -110,6 +36,8 @@ class Customer:
     now: datetime
     lines: list[Line] = field(default_factory=list)
     grants: list[Grant] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+    count: int = 0
     deal: Deal | None = None
     #: months run, counted from here, and this is the one that does
     runs: bool = False
@@ -164,12 +92,29 @@ class Customer:
 
     def grant(self, source: str, amount: Decimal, end: datetime) -> None:
         if amount > 0:
-            self.grants.append(Grant(source, amount, end))
             self.write("grant", amount)
+            self.put(source, amount, end)
+
+    def put(self, source: str, amount: Decimal, end: datetime) -> None:
+        self.count += 1
+        self.grants.append(Grant(self.count, source, amount, end))
+
+    def give_back(self, hold: Hold, is_lapse: bool = False) -> None:
+        """What was held is free again, or gone with its grant; who lapses with it was in time."""
+        for grant, amount in hold.parts:
+            if grant.end < self.now or (grant.end == self.now and not is_lapse):
+                self.write("expiry", -amount)
+            else:
+                grant.free += amount
+                others = [other for other in self.grants if other is not grant]
+                self.grants = sorted([*others, grant], key=lambda g: g.number)
+        hold.parts = []
 
     def expire(self, grants: list[Grant]) -> None:
         self.write("expiry", -sum((gone.free for gone in grants), ZERO))
-        self.grants = [grant for grant in self.grants if all(grant is not gone for gone in grants)]
+        for gone in grants:
+            gone.free = ZERO
+        self.grants = [grant for grant in self.grants if grant.free]
 
     def of_plan(self) -> list[Grant]:
         return [grant for grant in self.grants if grant.source in OF_A_PLAN]
@@ -183,6 +128,12 @@ class Customer:
 
     @property
     def balance(self) -> Decimal:
+        """What is free and what is held."""
+        held = sum((amount for hold in self.holds for _, amount in hold.parts), ZERO)
+        return self.free + held
+
+    @property
+    def free(self) -> Decimal:
         return sum((grant.free for grant in self.grants), ZERO)
 
     def raise_to(self, deal: Deal, replaces: bool = False, is_prorated: bool = False) -> None:
@@ -194,9 +145,8 @@ class Customer:
                 more = deal.granted
             elif is_prorated:
                 start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
-                left = Decimal((self.end - self.now) // timedelta(microseconds=1))
-                whole = Decimal((self.end - start) // timedelta(microseconds=1))
-                more = (more * left / whole).quantize(Decimal("0.000001"), ROUND_DOWN)
+                left, whole = ((self.end - time) // TICK for time in (self.now, start))
+                more = Decimal(int(more * 10**6) * left // whole) / 10**6
             self.grant("trial" if self.trial_end else "allowance", more, self.end)
             self.highest = deal.granted
 
@@ -205,6 +155,7 @@ class Customer:
     def due(self) -> datetime:
         """When time does something next."""
         times = [grant.end for grant in self.grants]
+        times += [hold.until for hold in self.holds if hold.parts]
         times += [self.end] if self.runs else []
         times += [self.deal.grace_end] if self.deal and self.deal.grace_end else []
         return min(times, default=FOREVER)
@@ -215,6 +166,9 @@ class Customer:
         while (due := self.due()) <= at:
             self.now = due
             is_end = self.runs and due == self.end
+            for hold in self.holds:
+                if hold.parts and hold.until == due:
+                    self.give_back(hold, is_lapse=True)
             self.turn()
             if is_end:
                 self.reset(due)
@@ -264,12 +218,16 @@ class Customer:
             self.deal.first = 0
         self.month, self.highest, self.is_unseen = self.month + 1, ZERO, False
         room = self.deal.limit
-        gone = ZERO
+        gone, rolling = ZERO, list[Decimal]()
         for grant in reversed(own):
             keeps = grant.free if room is None else min(grant.free, room)
             room = None if room is None else room - keeps
             gone += grant.free - keeps
-            grant.source, grant.free, grant.end = "rollover", keeps, self.end
+            rolling.append(keeps)
+            grant.free = ZERO
         self.grants = [grant for grant in self.grants if grant.free]
+        for keeps in reversed(rolling):
+            if keeps:
+                self.put("rollover", keeps, self.end)
         self.write("expiry", -gone)
         self.raise_to(self.deal)

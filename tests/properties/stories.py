@@ -14,12 +14,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.properties.billing import Plan, Refused
+from tests.properties.deals import TICK, Plan, Refused
 from tests.properties.subscriber import Subscriber
 
 LENGTH = timedelta(days=731)
-#: The smallest time there is.
-TICK = timedelta(microseconds=1)
 STARTS = (
     "2027-01-31 10:00", "2028-02-29", "2027-11-30 23:59:59.5", "2026-12-31 23:59", "2027-03-01",
     "2027-08-29 00:00:00.000001", "2027-01-15 12:00",
@@ -41,8 +39,10 @@ CHOICES = ("pro", "max", "swap", "odd", "none")
 #: What happens, and how often.
 ACTS = {
     "look": 10, "settle": 10, "use": 30, "add": 8, "start": 25, "change": 25, "cancel": 8,
-    "resume": 6, "say": 28,
+    "resume": 6, "say": 28, "hold": 6, "capture": 1,
 }  # fmt: skip
+#: Those of them that look at credits alone.
+OF_CREDITS = ("use", "add", "hold", "capture")
 #: What may be said of payments, and how often.
 NEWS = ("active",) * 6 + ("past_due", "unpaid", "paused") * 2 + ("canceled", "expired")
 
@@ -67,7 +67,7 @@ class Step:
     def done(self, customer: Subscriber) -> tuple[Subscriber, str]:
         """The customer afterwards, and how it ended; one who was refused is as before."""
         after = copy.deepcopy(customer)
-        if self.act not in ("look", "use", "add"):
+        if self.act not in ("look", *OF_CREDITS):
             after.seen()
         if self.act in ("look", "settle"):
             return after, ""
@@ -75,7 +75,7 @@ class Step:
             answer = getattr(after, self.act)(**self.asked)
         except Refused as refused:
             return customer, str(refused)
-        return after, "INSUFFICIENT_CREDITS" if answer is False else ""
+        return after, answer or ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,11 @@ class Author:
         return replace(story, steps=tuple(steps))
 
     def step(self, customer: Subscriber) -> Step:
+        held = [number for number, hold in enumerate(customer.holds, 1) if hold.parts]
+        if held and self.dice.random() < 0.5:
+            at = customer.now + timedelta(hours=self.dice.randrange(24))
+            amount = Decimal(self.dice.choice(["1", "600", "5000"]))
+            return Step(at, "capture", {"hold": self.dice.choice(held), "amount": amount})
         act = self.dice.choices(list(ACTS), list(ACTS.values()))[0]
         at = self.time(customer)
         write: Callable[[datetime], dict[str, Any]] = getattr(self, act, lambda _: {})
@@ -128,6 +133,7 @@ class Author:
             timedelta(hours=self.dice.randrange(1, 30 * 24)): 25,
             timedelta(days=self.dice.randrange(30, 200)): 5,
             due - customer.now: 15,
+            max(timedelta(0), due - customer.now - timedelta(hours=5)): 4,
             max(timedelta(0), due - customer.now - TICK): 4,
             -timedelta(hours=self.dice.randrange(1, 1000)): 2,
         }
@@ -139,6 +145,12 @@ class Author:
     def use(self, _: datetime) -> dict[str, Any]:
         amounts = ("1", "50", "333.333333", "700", "1000", "2500", "4321.000001")
         return {"amount": Decimal(self.dice.choice(amounts))}
+
+    def hold(self, at: datetime) -> dict[str, Any]:
+        return self.use(at) | {"ttl": timedelta(hours=self.dice.choice([1, 6, 24]))}
+
+    def capture(self, _: datetime) -> dict[str, Any]:
+        return {"hold": self.dice.choice([1, 2]), "amount": Decimal(1)}
 
     def add(self, at: datetime) -> dict[str, Any]:
         asked: dict[str, Any] = {"amount": Decimal(self.dice.choice(["20", "0.5", "800"]))}

@@ -8,14 +8,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from tests.properties.billing import (
+from tests.properties.billing import Customer
+from tests.properties.deals import (
     BURNING,
     FOREVER,
     MONTHS,
     SAID,
     ZERO,
-    Customer,
     Deal,
+    Grant,
+    Hold,
     Refused,
 )
 
@@ -38,17 +40,52 @@ class Subscriber(Customer):
 
     # Credits
 
-    def use(self, amount: Decimal) -> bool:
+    def burn(self, amount: Decimal) -> list[tuple[Grant, Decimal]]:
         """Take credits: bought ones first, what is granted each month last."""
-        if amount > self.balance:
-            return False
-        self.lines.append(("deduction", -amount, self.now))
-        for grant in sorted(self.grants, key=lambda g: (BURNING.index(g.source), g.end)):
+        parts = []
+        order = sorted(self.grants, key=lambda g: (BURNING.index(g.source), g.end, g.number))
+        for grant in order:
             part = min(amount, grant.free)
             grant.free -= part
             amount -= part
+            parts += [(grant, part)] if part else []
         self.grants = [grant for grant in self.grants if grant.free]
-        return True
+        return parts
+
+    def use(self, amount: Decimal) -> str:
+        if amount > self.free:
+            return "INSUFFICIENT_CREDITS"
+        self.write("deduction", -amount)
+        self.burn(amount)
+        return ""
+
+    def hold(self, amount: Decimal, ttl: timedelta) -> str:
+        """Reserve credits for a time."""
+        if amount > self.free:
+            return "INSUFFICIENT_CREDITS"
+        self.holds.append(Hold(self.burn(amount), self.now + ttl))
+        return ""
+
+    def capture(self, hold: int, amount: Decimal) -> str:
+        """Charge so much: what is held, as it was burned, then more; or the rest comes back."""
+        if hold > len(self.holds):
+            return "HOLD_NOT_FOUND"
+        found = self.holds[hold - 1]
+        if not found.parts:
+            return "HOLD_CLOSED"
+        more = amount - sum((part for _, part in found.parts), ZERO)
+        if more > self.free:
+            return "INSUFFICIENT_CREDITS"
+        self.write("capture", -amount)
+        self.burn(max(more, ZERO))
+        left = []
+        for grant, part in found.parts:
+            taken = min(part, amount)
+            amount -= taken
+            left += [(grant, part - taken)] if part > taken else []
+        found.parts = left
+        self.give_back(found)
+        return ""
 
     def add(self, amount: Decimal, source: str, end: datetime | None = None) -> None:
         self.grant(source, amount, end or FOREVER)

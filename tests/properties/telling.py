@@ -11,8 +11,8 @@ from uuid import UUID
 
 import psycopg
 
-from tests.properties.billing import Line, Refused
-from tests.properties.stories import PLANS, Step, Story
+from tests.properties.deals import Line, Refused
+from tests.properties.stories import OF_CREDITS, PLANS, Step, Story
 from tests.sql.ledger import Ledger
 from tests.sql.plans import settled
 
@@ -20,9 +20,9 @@ from tests.sql.plans import settled
 CALLS = {
     "use": "deduct_credits", "add": "add_credits", "start": "start_subscription",
     "change": "change_plan", "cancel": "cancel_subscription", "resume": "resume_subscription",
-    "say": "set_subscription_status",
+    "say": "set_subscription_status", "hold": "hold_credits", "capture": "capture_hold",
 }  # fmt: skip
-ARGUMENTS = {"plan": "p_plan_id", "end": "p_expires_at"}
+ARGUMENTS = {"plan": "p_plan_id", "end": "p_expires_at", "hold": "p_hold_id"}
 
 
 class Difference(AssertionError):
@@ -97,7 +97,7 @@ class Telling:
                 settled(self.ledger, account)
             elif step.act != "look":
                 differ("answer", self.call(account, step) or "done", code or "done")
-            self.compare_lines(account, step.act not in ("use", "add", "settle") or code != "")
+            self.compare_lines(account, step.act not in (*OF_CREDITS, "settle") or code != "")
         if step.act != "look":
             self.compare()
 

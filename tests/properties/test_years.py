@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import Database
-from tests.properties.billing import ZERO
+from tests.properties.deals import TICK, ZERO
 from tests.properties.pair import connect
-from tests.properties.stories import PLANS, TICK, Author, Step, Story, moment
+from tests.properties.stories import PLANS, Author, Step, Story, moment
 from tests.properties.telling import Telling, set_plans, told
 from tests.sql.ledger import Ledger
 from tests.sql.plans import subscription
@@ -151,6 +151,22 @@ TALES: dict[str, list[Step]] = {
         on("2027-02-27", "say", status="past_due"),
         on("2027-02-27", "cancel"),
         on("2027-06-01", "settle"),
+    ],
+    "held over the end of a plan": [
+        on("2027-01-31 10:00", "start", plan="max"),
+        on("2027-02-10", "cancel"),
+        on("2027-02-28 09:00", "hold", amount=Decimal(3000), ttl=timedelta(hours=1)),
+        on("2027-02-28 09:30", "hold", amount=Decimal(1000), ttl=timedelta(hours=6)),
+        on("2027-02-28 09:40", "hold", amount=Decimal(500), ttl=timedelta(hours=6)),
+        on("2027-02-28 12:00", "capture", hold=2, amount=Decimal(400)),
+        on("2027-03-31 10:00", "settle"),
+    ],
+    "held while another plan replaces it": [
+        on("2027-01-31 10:00", "start", plan="pro"),
+        on("2027-02-10", "hold", amount=Decimal(600), ttl=timedelta(hours=6)),
+        on("2027-02-10", "change", plan="swap"),
+        on("2027-02-10 05:00", "capture", hold=1, amount=Decimal(100)),
+        on("2027-03-31 10:00", "settle"),
     ],
     "paused, canceled, and active in the very second of the end": [
         on("2027-01-31 10:00", "start", plan="pro"),

@@ -63,7 +63,12 @@ as $$
     select case when p_s.ended_at is null then null
            when p_s.canceled_at = p_s.ended_at
                 or p_s.status = 'expired' and not p_s.expires_with_trial
-                and coalesce(p_s.past_due_at = p_s.ended_at, true) then p_s.ended_at
+                and (p_s.past_due_at is null or p_s.past_due_at = p_s.ended_at or not exists (
+                    select from pgsaas.plan_versions v
+                     where v.plan_id = p_s.plan_id and v.version = p_s.plan_version
+                       and p_s.past_due_at + pgsaas.exact_interval(v.past_due_grace)
+                           <= p_s.ended_at))
+               then p_s.ended_at
            else greatest(p_s.started_at, p_s.ended_at - interval '1 microsecond') end
 $$;
 comment on function pgsaas.ended_in(pgsaas.subscriptions) is

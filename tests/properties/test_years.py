@@ -24,9 +24,9 @@ from tests.properties.telling import Telling, set_plans, told
 from tests.sql.ledger import Ledger
 from tests.sql.plans import subscription
 
-STORIES = 1_500
-TWINS = 300
-CIRCLES = 600
+STORIES = 600
+TWINS = 120
+CIRCLES = 300
 BEGAN = moment("2027-01-31 10:00")
 
 

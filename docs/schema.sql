@@ -135,6 +135,7 @@ CREATE TABLE pgsaas.subscriptions (
     change_at timestamp with time zone,
     change_kind text,
     next_plan jsonb,
+    follows jsonb,
     due_at timestamp with time zone,
     CONSTRAINT subscriptions_allowance_check CHECK (((allowance >= (0)::numeric) AND (allowance <= ('1000000000000'::bigint)::numeric) AND (allowance = round(allowance, 6)))),
     CONSTRAINT subscriptions_billing_interval_check CHECK ((billing_interval = ANY (ARRAY['month'::text, 'year'::text]))),

@@ -36,6 +36,7 @@ create table if not exists pgsaas.subscriptions (
     change_at timestamptz,
     change_kind text,
     next_plan jsonb,
+    follows jsonb,
     due_at timestamptz,
     constraint subscriptions_pkey primary key (account_id, subscription_id),
     constraint subscriptions_account_fkey foreign key (account_id) references pgsaas.accounts (account_id),
@@ -80,5 +81,7 @@ comment on column pgsaas.subscriptions.expires_with_trial is
     'Whether nobody has paid for what follows the trial.';
 comment on column pgsaas.subscriptions.next_plan is
     '{"plan_id", "plan_version", "billing_interval", "quantity", "allowance", "currency", "unit_amount"}.';
+comment on column pgsaas.subscriptions.follows is
+    'While an end is in sight: {"plan_id", "plan_version"} of the default plan that follows then; {} for none.';
 comment on column pgsaas.subscriptions.due_at is
     'When time changes this row next: a trial''s end, change_at, or the end of a grace.';

@@ -85,6 +85,16 @@ $$;
 comment on function pgsaas.paid_until(pgsaas.subscriptions) is
     'Until when a subscription that has ended was paid for; nobody has paid for a trial.';
 
+create or replace function pgsaas.default_plan() returns jsonb
+language sql stable
+as $$
+    select coalesce((
+        select jsonb_build_object('plan_id', p.plan_id, 'plan_version', p.version)
+          from pgsaas.plans p where p.is_default), '{}')
+$$;
+comment on function pgsaas.default_plan() is
+    'The default plan now as {"plan_id", "plan_version"}; {} for none.';
+
 -- The plan that an account has without another, from p_at on, counted like p_before's periods.
 create or replace function pgsaas.default_subscription(
     p_before pgsaas.subscriptions, p_at timestamptz)
@@ -94,12 +104,8 @@ as $$
 declare
     v_s pgsaas.subscriptions;
 begin
-    select p.plan_id, coalesce(max(v.version) filter (where v.created_at <= p_at), min(v.version))
-      into v_s.plan_id, v_s.plan_version
-      from pgsaas.plans p join pgsaas.plan_versions v on v.plan_id = p.plan_id
-     where p.is_default
-     group by p.plan_id;
-    if not found then
+    v_s := jsonb_populate_record(v_s, coalesce(p_before.follows, pgsaas.default_plan()));
+    if v_s.plan_id is null then
         return null;
     end if;
     v_s.account_id := p_before.account_id;
@@ -116,7 +122,8 @@ begin
 end $$;
 comment on function pgsaas.default_subscription(pgsaas.subscriptions, timestamptz) is
     'The subscription to the default plan that follows another (nulls for none) which ended at '
-    'p_at; nulls where there is no default plan.';
+    'p_at: the one that was the default when that end was decided, or now; nulls where there was '
+    'none.';
 
 create or replace function pgsaas.grace_ends_at(p_s pgsaas.subscriptions) returns timestamptz
 language sql stable

@@ -65,6 +65,7 @@ begin
             || jsonb_build_object('at', v_changes_at);
     end if;
     if v_ends_at is not null then
+        p_s.follows := null;    -- as store_subscription() decides it
         v_follows := pgsaas.plan_terms(pgsaas.default_subscription(p_s, v_ends_at));
     end if;
     perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, v_changes_at),
@@ -105,6 +106,7 @@ language plpgsql volatile
 as $$
 begin
     p_s.due_at := pgsaas.due_at(p_s);
+    p_s.follows := case when pgsaas.ends_at(p_s) is not null then pgsaas.default_plan() end;
     insert into pgsaas.subscriptions select p_s.*
     on conflict (account_id, subscription_id) do update
        set plan_id = excluded.plan_id, plan_version = excluded.plan_version,
@@ -115,7 +117,7 @@ begin
            expires_with_trial = excluded.expires_with_trial, past_due_at = excluded.past_due_at,
            canceled_at = excluded.canceled_at, ended_at = excluded.ended_at,
            change_at = excluded.change_at, change_kind = excluded.change_kind,
-           next_plan = excluded.next_plan, due_at = excluded.due_at;
+           next_plan = excluded.next_plan, follows = excluded.follows, due_at = excluded.due_at;
     perform pgsaas.emit(p_s.account_id, 'subscription.changed', pgsaas.now(),
         jsonb_build_object('subscription_id', p_s.subscription_id, 'plan', p_s.plan_id,
             'version', p_s.plan_version, 'quantity', p_s.quantity, 'status', p_s.status));
@@ -162,8 +164,10 @@ returns void
 language plpgsql volatile
 as $$
 declare
-    v_default constant pgsaas.subscriptions := pgsaas.default_subscription(p_s, p_at);
+    v_default pgsaas.subscriptions;
 begin
+    p_s.follows := null;
+    v_default := pgsaas.default_subscription(p_s, p_at);
     p_s.status := p_status;
     p_s.ended_at := p_at;
     p_s.canceled_at := case when p_status = 'canceled' then coalesce(p_s.canceled_at, p_at) end;

@@ -169,6 +169,9 @@ begin
         v_s := v_settled.p_s;
         continue when v_s.plan_id <> p_plan_id or v_s.ended_at is not null;
         v_s.plan_version := v_version;
+        if v_s.next_plan ->> 'plan_id' = p_plan_id then
+            v_s.next_plan := v_s.next_plan || jsonb_build_object('plan_version', v_version);
+        end if;
         if v_s.currency is not null then    -- what was agreed stays where the plan has no price
             select x.unit_amount into v_s.unit_amount from pgsaas.plan_prices x
              where x.plan_id = p_plan_id and x.version = v_version

@@ -42,7 +42,7 @@ select p.plan_id, p.version, v.name, v.description, v.rank, v.allowance, v.rollo
   join pgsaas.plan_versions v on v.plan_id = p.plan_id and v.version = p.version;
 
 create temporary view current_subscriptions with (security_invoker = true) as
-select s.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as plan_name, v.rank,
+select b.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as plan_name, v.rank,
        s.status, pgsaas.gives_access(s.status) as has_access, s.provider, s.billing_interval,
        s.quantity, coalesce(s.allowance, v.allowance) * s.quantity as monthly_allowance,
        s.currency, s.unit_amount, s.started_at, p.period_start as current_period_start,

@@ -60,7 +60,7 @@ def test_every_function_that_somebody_may_call_is_in_the_contract_or_serves_read
     serving = {
         "acts_as_admin acts_as_system read_claims transaction_stamp identity_realm raise_not_found"
         " months_since gives_access project_subscription subscription_period default_subscription"
-        " due_at ends_at grace_ends_at ended_in run_all_due"
+        " due_at ends_at grace_ends_at ended_in default_plan run_all_due"
         " project_account plan_settlement grants_to_settle new_row new_grant expired_grant hand_on"
         " admitted_grant due_events end_period return_part return_parts cancel_debt"
         " pay debts_to_settle query_cost length_text price_terms limit_terms"

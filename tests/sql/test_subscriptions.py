@@ -267,8 +267,10 @@ def test_subscribers_are_moved_to_new_terms(shop: Ledger) -> None:
     assert [free(shop, account) for account in accounts] == [1600, 3100]
     assert free(shop, contract) == 107
     assert subscription(shop, accounts[0])["unit_amount"] == 1
+    shop.call("change_plan", accounts[1], p_quantity=1)
     shop.call("set_plan", "pro", PLANS["pro"] | {"allowance": 10})
     shop.call("migrate_subscribers", "pro")
+    assert subscription(shop, accounts[1])["next_plan"]["plan_version"] == 3
     assert free(shop, accounts[0]) == 1600
     shop.after(days=31)
     assert free(shop, accounts[0]) == 500 + 10
@@ -496,29 +498,39 @@ def test_a_lower_plan_comes_to_who_is_past_due_and_the_grace_goes_on(shop: Ledge
     ]  # fmt: skip
 
 
-def test_a_default_plan_that_is_there_later_begins_when_somebody_comes(ledger: Ledger) -> None:
+def test_a_default_plan_that_comes_after_an_end_was_decided_does_not_follow(
+    ledger: Ledger,
+) -> None:
     set_plans(ledger, "pro")
     account = subscribed(ledger)
     ledger.call("cancel_subscription", account)
     ledger.at(day("2026-05-20"))
     set_plans(ledger, "free")
-    assert (state(ledger, account), free(ledger, account)) == (("free", "active", True), 0)
-    settled(ledger, account)
+    for _ in range(2):
+        assert state(ledger, account) == ("pro", "canceled", False)
+        assert free(ledger, account) == 0
+        settled(ledger, account)
+    assert ledger.call("assign_default_plan") == {"assigned": 1, "remaining": 0}
     assert free(ledger, account) == 100
     ledger.at(day("2026-06-11"))
     assert ledger.call("start_subscription", account, "pro")["plan_id"] == "pro"
     assert free(ledger, account) == 1100
 
 
-def test_a_default_plan_that_is_there_no_longer_grants_nothing_more(shop: Ledger) -> None:
-    account = subscribed(shop)
-    shop.call("cancel_subscription", account)
-    shop.call("set_plan", "free", PLANS["free"] | {"default": False})
+def test_what_follows_is_what_was_the_default_plan_when_the_end_was_decided(shop: Ledger) -> None:
+    late, early = (subscribed(shop) for _ in range(2))
+    for account in (late, early):
+        shop.call("cancel_subscription", account)
+    shop.call("set_plan", "free", {"allowance": 200})
     shop.at(day("2026-04-10 12:00"))
-    assert state(shop, account) == ("pro", "canceled", False)
-    settled(shop, account)
+    settled(shop, early)
     shop.at(day("2026-08-20"))
-    assert free(shop, account) == 0
+    for account in (late, early):
+        assert state(shop, account) == ("free", "active", True)
+        assert subscription(shop, account)["plan_version"] == 1
+        assert free(shop, account) == 100
+        settled(shop, account)
+    assert shop.rows(late) == shop.rows(early)
 
 
 def test_seats_of_a_trial_are_prorated_by_what_is_left_of_it(shop: Ledger) -> None:

@@ -23,6 +23,7 @@ from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
 from pgsaas.cli.schedule import cron, worker
 from pgsaas.cli.staff import admins, audit
+from pgsaas.cli.subscriptions import subscriptions
 from pgsaas.cli.terms import settings
 from pgsaas.cli.uninstall import uninstall
 from pgsaas.cli.usage import usage
@@ -43,6 +44,7 @@ COMMANDS: list[click.Command] = [
     accounts,
     credits,
     catalog,
+    subscriptions,
     events,
     usage,
     import_balances,

@@ -28,6 +28,11 @@ def plain(value: Any) -> str:
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in str(value))
 
 
+def counted(number: int, noun: str) -> str:
+    """How many there are, such as 1 account or 1,000 accounts."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def columns_of(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     """Rows as lines: a heading, then aligned cells; amounts and numbers to the right."""
     cells = [[plain(row.get(name)) for name in names] for row in rows]

@@ -86,7 +86,8 @@ def read(
 ) -> list[dict[str, Any]]:
     """Rows of a table or view of the read API, as far as this session may see them.
 
-    `where` holds columns and the value each must have; a list stands for any of its values.
+    `where` holds columns and the value each must have; a list stands for any of its values, None
+    for no value.
     `columns` are read (default: all). `after` holds columns that must be greater, `before` less.
     Errors as in call().
     """
@@ -109,6 +110,24 @@ def count(conn: psycopg.Connection[Any], relation: str, /, where: Conditions | N
     return int(_fetch(conn, relation, statement, values)[0]["found"])
 
 
+def counts(
+    conn: psycopg.Connection[Any],
+    relation: str,
+    /,
+    columns: Sequence[str],
+    where: Conditions | None = None,
+) -> list[dict[str, Any]]:
+    """How many rows there are (`found`) for each set of values of these columns, in their order."""
+    condition, values = _condition(where)
+    _check_names(*columns)
+    named = ", ".join(columns)
+    statement = (
+        f"select {named}, count(*) as found from pgsaas.{relation}{condition}"  # noqa: S608
+        f" group by {named} order by {named}"
+    )
+    return _fetch(conn, relation, statement, values)
+
+
 def _condition(
     where: Conditions | None,
     after: Conditions | None = None,
@@ -117,6 +136,9 @@ def _condition(
     terms, values = [], []
     for column, value in (where or {}).items():
         _check_names(column)
+        if value is None:
+            terms.append(f"{column} is null")
+            continue
         terms.append(f"{column} = any(%s)" if isinstance(value, list) else f"{column} = %s")
         values.append(value)
     for sign, bounds in ((">", after), ("<", before)):

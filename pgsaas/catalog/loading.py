@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import psycopg
 
 from pgsaas.call import call
 from pgsaas.catalog import SECTIONS, Catalog, Entry, Terms
+from pgsaas.catalog.subscribers import Subscribers, live_subscribers
 from pgsaas.errors import InvalidValue, PgsaasError
 from pgsaas.exact import as_json
 
@@ -29,6 +30,9 @@ class Change:
     version: int | None
     before: Terms
     after: Terms
+    #: Live subscriptions to other versions of a plan, and how many of them got the new one.
+    subscribers: list[Subscribers] = field(default_factory=list)
+    migrated: int = 0
 
 
 def load(
@@ -36,12 +40,15 @@ def load(
     catalog: Catalog,
     reason: str | None = None,
     prices_from: datetime | None = None,
+    migrate: bool = False,
 ) -> list[Change]:
     """Set everything that a catalog says; what it leaves out of plans, packs and agents is retired.
 
     A section that the catalog does not have is left as it is; events are never taken away, and
-    their prices begin at `prices_from` (default: now). The caller owns the transaction. Raises the
-    error of the first entry that cannot be, with its line.
+    their prices begin at `prices_from` (default: now). Subscribers keep the version they have
+    unless `migrate` says that those of changed plans get the new one; those of retired plans keep
+    theirs. The caller owns the transaction. Raises the error of the first entry that cannot be,
+    with its line.
     """
     before = export(conn)
     retired = list(_retire(conn, catalog, before, reason))
@@ -69,7 +76,21 @@ def load(
         for entry in catalog.entries
         if (entry.section, entry.name) in changed
     ]
-    return [*made, *retired]
+    return [_with_subscribers(conn, change, reason, migrate) for change in [*made, *retired]]
+
+
+def _with_subscribers(
+    conn: Connection, change: Change, reason: str | None, migrate: bool
+) -> Change:
+    if change.section != "plans":
+        return change
+    migrated = 0
+    if migrate and change.version:
+        moved = call(conn, "migrate_subscribers", plan_id=change.name, reason=reason)
+        migrated = moved[0]["migrated"]
+    found = live_subscribers(conn, change.name)
+    others = [each for each in found if each.version != change.version]
+    return replace(change, subscribers=others, migrated=migrated)
 
 
 def _place(entry: Entry) -> tuple[int, bool]:

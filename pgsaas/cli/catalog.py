@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import tomli_w
 from pgsaas.catalog import PRESETS, SECTIONS, Catalog, preset, read_file
 from pgsaas.catalog.loading import Change, load
 from pgsaas.catalog.loading import export as exported
+from pgsaas.catalog.subscribers import lost_prices
 from pgsaas.cli import arguments
 from pgsaas.cli.output import Output, pass_output, shared_options
 from pgsaas.cli.session import ADMIN, open_ledger
-from pgsaas.cli.table import plain, print_line
+from pgsaas.cli.table import counted, plain, print_line
 from pgsaas.exact import as_json
 
 MARKS = {"added": ("+", "green"), "changed": ("~", "yellow"), "retired": ("-", "red")}
@@ -40,6 +43,10 @@ def _try(output: Output, name: str, keep: bool, **options: Any) -> list[Change]:
     wanted = _read(name)
     with open_ledger(output, ADMIN) as conn, conn.transaction() as transaction:
         changes = load(conn, wanted, **options)
+        for change in changes:
+            if change.section == "plans" and change.what == "changed":
+                for line in lost_prices(conn, change.name, change.before, change.after):
+                    output.talk(f"warning: {line}", "yellow")
         if not keep:
             raise psycopg.Rollback(transaction)
     return changes
@@ -53,14 +60,27 @@ def _show(output: Output, changes: list[Change], said: str) -> None:
         mark, style = MARKS[change.what]
         version = f" (version {change.version})" if change.version else ""
         print_line(f"{mark} {change.section.removesuffix('s')} {change.name}{version}", style)
-        for line in _differences(change):
+        for line in [*_differences(change), *_subscribers(change)]:
             print_line(f"    {line}", "dim")
     if not changes:
         output.talk(said)
 
 
 def _as_data(change: Change) -> dict[str, Any]:
-    return {name: getattr(change, name) for name in change.__slots__}
+    data = {name: getattr(change, name) for name in change.__slots__}
+    if change.section != "plans":
+        del data["subscribers"], data["migrated"]
+        return data
+    return {**data, "subscribers": [asdict(each) for each in change.subscribers]}
+
+
+def _subscribers(change: Change) -> Iterator[str]:
+    if change.migrated:
+        moved = "moves" if change.migrated == 1 else "move"
+        yield f"{counted(change.migrated, 'subscriber')} {moved} to version {change.version}"
+    for each in change.subscribers:
+        keep = "keeps" if each.subscribers == 1 else "keep"
+        yield f"{counted(each.subscribers, 'subscriber')} {keep} version {each.version}"
 
 
 def _differences(change: Change) -> list[str]:
@@ -111,6 +131,9 @@ def plan(output: Output, file: str) -> None:
     metavar="TIME",
     help="When the prices of events begin (default: now); earlier, to price use of the past.",
 )
+@click.option(
+    "--migrate", is_flag=True, help="Move subscribers of changed plans to the new version."
+)
 @click.option("--reason", metavar="TEXT", help="Why; kept for ever.")
 @pass_output
 def apply(output: Output, /, file: str, **options: Any) -> None:
@@ -118,6 +141,9 @@ def apply(output: Output, /, file: str, **options: Any) -> None:
 
     Plans, packs and agents that the file leaves out are retired: nobody can choose them any more,
     and who has a plan keeps it. A section that the file does not have is left as it is.
+
+    Subscribers of a changed plan keep the version they have. With --migrate they get the new one
+    in the same transaction; `pgsaas subscriptions migrate` does it later, in steps.
     """
     _show(output, _try(output, file, keep=True, **options), "nothing changed")
 

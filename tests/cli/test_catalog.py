@@ -84,6 +84,126 @@ def test_a_plan_says_what_would_change_and_changes_nothing(
     assert "+ plan free" in shell.ok("catalog", "apply", str(file))
 
 
+SUBSCRIBED = """select pgsaas.start_subscription(
+    (pgsaas.create_account(p_external_id => name)).account_id, 'pro', p_currency => currency,
+    p_unit_amount => amount)
+  from (values %s) v (name, currency, amount)"""
+
+
+def subscribe(conn: Conn, *values: str) -> None:
+    """Accounts with a subscription to pro: name, currency and a price of their own, or null."""
+    conn.execute((SUBSCRIBED % ", ".join(values)).encode())
+
+
+def test_a_plan_names_whom_it_touches(shell: Shell, conn: Conn, file: Path) -> None:
+    shell.ok("catalog", "apply", str(file))
+    subscribe(conn, "('ada', 'usd', null::bigint)", "('bo', 'usd', null)")
+    file.write_text(FILE.replace("allowance = 100", "allowance = 120"))
+    said = "~ plan pro (version 2)\n    allowance: 100 → 120\n    2 subscribers keep version 1\n"
+    assert shell.ok("catalog", "plan", str(file)) == said
+    assert shell.ok("catalog", "apply", str(file)) == said
+    subscribe(conn, "('cy', 'usd', null::bigint)", "('di', 'usd', null)")
+    conn.execute("select pgsaas.cancel_subscription(pgsaas.account_id_for('di'), false)")
+    file.write_text(FILE.replace("allowance = 100", "allowance = 140"))
+    found = shell.json("catalog", "plan", str(file))["changes"][0]
+    assert (found["name"], found["version"], found["migrated"]) == ("pro", 3, 0)
+    assert found["subscribers"] == [
+        {"version": 1, "subscribers": 2},
+        {"version": 2, "subscribers": 1},
+    ]
+    file.write_text(FILE[: FILE.index('[[plans]]\nid = "pro"')])
+    retired = shell.ok("catalog", "apply", str(file))
+    assert retired == (
+        "- plan pro\n    2 subscribers keep version 1\n    1 subscriber keeps version 2\n"
+    )
+    file.write_text(FILE.replace("allowance = 100", "allowance = 120"))  # on sale again
+    assert shell.ok("catalog", "apply", str(file)) == (
+        "+ plan pro (version 2)\n    2 subscribers keep version 1\n"
+    )
+
+
+def test_only_plans_have_subscribers(shell: Shell, file: Path) -> None:
+    for change in shell.json("catalog", "apply", str(file))["changes"]:
+        assert ("subscribers" in change, "migrated" in change) == (
+            change["section"] == "plans",
+            change["section"] == "plans",
+        )
+
+
+def test_subscribers_move_to_the_new_version_when_asked(
+    shell: Shell, conn: Conn, file: Path
+) -> None:
+    shell.ok("catalog", "apply", str(file))
+    subscribe(conn, "('ada', 'usd', null::bigint)", "('bo', 'usd', null)")
+    text = FILE.replace("allowance = 100", "allowance = 120").replace("2900", "3100")
+    file.write_text(text)
+    shell.ok("catalog", "apply", str(file))
+    text = text.replace("allowance = 120", "allowance = 150").replace("amount = 3100", "amount = 5")
+    subscribe(conn, "('cy', 'usd', null::bigint)")
+    file.write_text(text.replace('id = "small"', 'id = "large"'))
+    said = shell.ok("catalog", "apply", str(file), "--migrate", "--reason", "one price for all")
+    assert "    3 subscribers move to version 3\n" in said
+    assert "keep" not in said
+    terms = "select distinct plan_version, unit_amount from pgsaas.subscriptions"
+    assert conn.execute(f"{terms} where plan_id = 'pro'").fetchall() == [(3, 5)]
+    available = "select available from pgsaas.credit_balances"
+    assert {row[0] for row in conn.execute(available)} == {160}  # 10 were free's
+    file.write_text(text.replace("[[plans]]\nid = \"pro\"", "[[plans]]\nid = \"prime\"").replace(
+        'plan = "pro"', 'plan = "prime"'))  # fmt: skip
+    change = shell.json("catalog", "apply", str(file), "--migrate")["changes"]
+    retired = next(each for each in change if each["name"] == "pro")
+    assert (retired["what"], retired["migrated"]) == ("retired", 0)
+    assert retired["subscribers"] == [{"version": 3, "subscribers": 3}]
+
+
+def test_a_migration_that_fails_leaves_the_catalog_as_it_was(
+    shell: Shell, conn: Conn, file: Path
+) -> None:
+    shell.ok("catalog", "apply", str(file))
+    subscribe(conn, "('ada', 'usd', null::bigint)")
+    before = shell.ok("catalog", "export")
+    conn.execute(
+        "create function public.fail() returns trigger language plpgsql as"
+        " $$ begin raise exception 'out of order'; end $$"
+    )
+    conn.execute(
+        "create trigger fail before update on pgsaas.subscriptions"
+        " for each row execute function public.fail()"
+    )
+    file.write_text(FILE.replace("allowance = 100", "allowance = 120"))
+    failed = shell("catalog", "apply", str(file), "--migrate")
+    assert (failed.code, failed.out, failed.err) == (1, "", "pgsaas: out of order\n")
+    assert shell.ok("catalog", "export") == before
+
+
+def test_a_price_that_subscribers_pay_is_not_taken_away_in_silence(
+    shell: Shell, conn: Conn, file: Path
+) -> None:
+    euro = 'prices = [{ interval = "month", currency = "eur", amount = 2900 }]'
+    dollar = euro.replace("eur", "usd")
+    both = euro.replace("}]", '}, { interval = "month", currency = "usd", amount = 2900 }]')
+    file.write_text(FILE.replace(dollar, both))
+    shell.ok("catalog", "apply", str(file))
+    subscribe(conn, "('ada', 'usd', null::bigint)", "('bo', 'eur', null)", "('cy', 'chf', 9)")
+    file.write_text(FILE.replace(dollar, euro))
+    for arguments in (["plan"], ["apply"]):
+        told = shell("catalog", *arguments, str(file))
+        assert (told.code, told.err) == (
+            0,
+            'warning: plan "pro" has no price per month in usd any more: 1 of its subscribers '
+            "pays one, and keeps it\n",
+        )
+        assert "    3 subscribers keep version 1\n" in told.out
+    file.write_text(FILE.replace(dollar, euro).replace("allowance = 100", "allowance = 120"))
+    moved = shell("catalog", "apply", str(file), "--migrate")  # that price went before
+    assert (moved.code, moved.err) == (0, "")
+    paid = conn.execute(
+        "select currency, unit_amount, plan_version from pgsaas.subscriptions"
+        " where plan_id = 'pro' order by 1"
+    )
+    assert paid.fetchall() == [("chf", 9, 3), ("eur", 2900, 3), ("usd", 2900, 3)]
+
+
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [

@@ -10,7 +10,7 @@ import pytest
 from psycopg.rows import tuple_row
 
 from pgsaas import errors
-from pgsaas.call import call, call_as, call_async
+from pgsaas.call import call, call_as, call_async, counts, read
 from tests.conftest import Conn, Database
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -65,3 +65,17 @@ def test_an_answer_becomes_its_exception_even_if_it_is_new() -> None:
     assert isinstance(errors.from_answer("ACCOUNT_FROZEN"), errors.AccountFrozen)
     unknown = errors.from_answer("SOMETHING_NEW", "it happened")
     assert (unknown.code, str(unknown)) == ("SOMETHING_NEW", "it happened")
+
+
+def test_rows_are_counted_by_what_they_have_and_have_not(tx: Conn) -> None:
+    tx.execute("select pgsaas.create_account(p_name => n) from unnest(array['a', 'a', null]) n")
+    tx.execute("select pgsaas.create_account(p_kind => 'organization', p_name => 'b')")
+    assert counts(tx, "accounts", ["kind", "name"]) == [
+        {"kind": "organization", "name": "b", "found": 1},
+        {"kind": "user", "name": "a", "found": 2},
+        {"kind": "user", "name": None, "found": 1},
+    ]
+    assert counts(tx, "accounts", ["kind"], {"name": None}) == [{"kind": "user", "found": 1}]
+    assert [row["kind"] for row in read(tx, "accounts", {"name": None})] == ["user"]
+    with pytest.raises(ValueError, match="is no name"):
+        counts(tx, "accounts", ["kind; drop"])

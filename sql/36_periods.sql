@@ -45,8 +45,8 @@ as $$
                 else pgsaas.period_end(p_b.period_anchor, p_b.period_count) end)) t (whole)
 $$;
 comment on function pgsaas.amount_left(pgsaas.account_balances, numeric, timestamptz) is
-    'What of an amount is for the time that a settled account''s period has left (a trial''s, where '
-    'it is in one, which began then): truncated to 6 decimals, exactly.';
+    'What of an amount is for the time that a settled account''s period has left (a trial''s, '
+    'where it is in one, which began then): truncated to 6 decimals, exactly.';
 
 create or replace function pgsaas.grant_allowance(
     inout p_b pgsaas.account_balances, p_source text, p_amount numeric)

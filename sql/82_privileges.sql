@@ -90,7 +90,8 @@ begin
           ('app user admin', 'return_part return_parts cancel_debt pay debts_to_settle'),
           ('app user admin', 'source_rank period_end exact_interval free_by_source'),
           ('app user admin', 'row_allocations raise_not_found months_since gives_access'),
-          ('app user admin', 'project_subscription subscription_period default_subscription default_plan'),
+          ('app user admin', 'project_subscription subscription_period'),
+          ('app user admin', 'default_subscription default_plan'),
           ('app user admin', 'due_at ends_at grace_ends_at ended_in'))
           m (roles, functions)
      cross join lateral regexp_split_to_table(m.roles, '\s+') r (role)

@@ -41,9 +41,13 @@ def install_into(server: Server, database: str, *, fresh: bool) -> str:
 def play(address: str) -> Iterator[tuple[Step, list[Played]]]:
     """Run the story in an installed database without the application's tables."""
     with psycopg.connect(address, autocommit=True, row_factory=rows.dict_row) as conn:
-        set_json_loads(str, conn)
+        set_json_loads(_as_written, conn)
         for step in STORY:
             yield step, [_run(conn, statement, step.refused) for statement in step.sql]
+
+
+def _as_written(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode()
 
 
 def _run(conn: psycopg.Connection[dict[str, Any]], statement: str, refused: str | None) -> Played:

@@ -163,6 +163,53 @@ STORY = (
         ),
     ),
     Step(
+        "Plans and agents are data, too (`pgsaas catalog` keeps them in one file). Who signs up is\n"
+        "on the default plan, and has its credits.",
+        (
+            "select plan_id, version from pgsaas.set_plan('free',\n"
+            """    '{"default": true, "allowance": 100}')""",
+            "select plan_id, version from pgsaas.set_plan('pro',\n"
+            """    '{"rank": 1, "allowance": 1000, "rollover": 500,\n"""
+            """      "prices": [{"interval": "month", "currency": "usd", "amount": 2900}]}')""",
+            'select agent_id from pgsaas.set_agent(\'voice-lab\', \'{"plan": "pro", "credits": 50}\')',
+            "insert into app.users values (3, 'cy@example.com')",
+            "select plan_id, status, monthly_allowance\n"
+            "  from pgsaas.get_subscription(pgsaas.account_id_for('3'))",
+        ),
+    ),
+    Step(
+        "Cy wants an agent that the free plan does not include: asked before any work is done.",
+        (
+            "select success, error_code, error_message from pgsaas.authorize_agent(\n"
+            "    pgsaas.account_id_for('3'), 'voice-lab')",
+        ),
+    ),
+    Step(
+        "Cy pays for Pro. The agent's job holds 50 credits, and is charged the 42 it came to.",
+        (
+            "select plan_id, status, unit_amount, monthly_allowance\n"
+            "  from pgsaas.start_subscription(pgsaas.account_id_for('3'), 'pro')",
+            "select success, cost, available from pgsaas.start_job(\n"
+            "    pgsaas.account_id_for('3'), 'voice-lab', p_idempotency_key => 'voice-1')",
+            "select success, cost, new_balance from pgsaas.complete_job(\n"
+            "    pgsaas.account_id_for('3'),\n"
+            "    (select job_id from pgsaas.list_jobs(pgsaas.account_id_for('3'))), 42)",
+        ),
+    ),
+    Step(
+        "A month passes in a second: up to 500 unused credits roll over, the rest ends, the next\n"
+        "1,000 come. The job that does this may be late, or run twice.",
+        (
+            "select pgsaas.advance_clock('32 days') > now() as is_later",
+            "select by_source, available from pgsaas.get_balance(pgsaas.account_id_for('3'))",
+            "select accounts_reset, credits_granted, credits_expired, credits_rolled_over\n"
+            "  from pgsaas.reset_monthly_credits()",
+            "select accounts_reset, credits_granted from pgsaas.reset_monthly_credits()",
+            "select by_source, available from pgsaas.get_balance(pgsaas.account_id_for('3'))",
+            "select pgsaas.reset_clock() = now() as is_now",
+        ),
+    ),
+    Step(
         "And the proof: every figure recomputed from the rows. A row here would be a violation.",
         ("select * from pgsaas.verify_ledger()",),
     ),

@@ -55,6 +55,9 @@ def test_the_demo_ends_by_itself_and_psql_opens_what_it_left(folder: Path, tmp_p
     assert "→ external_id 2, balance 88, available 88\n" in out
     assert "→ ERROR: permission denied for function add_credits\n" in out
     assert "→ balance 0, lifetime_earned 100, lifetime_spent 12\n" in out
+    assert "error_code PLAN_REQUIRED" in out
+    assert '→ by_source {"rollover": 500, "allowance": 1000}, available 1500\n' in out
+    assert "→ accounts_reset 0, credits_granted 0\n" in out
     assert out.endswith("select * from pgsaas.verify_ledger();\n      → no rows\n")
     assert err.endswith(f" --folder {folder} --psql\n")
     assert not (folder / "data" / "postmaster.pid").exists()
@@ -64,7 +67,7 @@ def test_the_demo_ends_by_itself_and_psql_opens_what_it_left(folder: Path, tmp_p
         start("--folder", str(folder), "--psql", home=tmp_path, stdin=subprocess.PIPE), asked
     )
     assert code == 0, err
-    assert "88.00" in out
+    assert "1588.00" in out
     assert not (folder / "data" / "postmaster.pid").exists()
 
 

@@ -18,8 +18,8 @@ READERS_CALL = frozenset({
     "return_parts", "cancel_debt", "pay", "debts_to_settle", "query_cost",
     "source_rank", "period_end", "exact_interval", "free_by_source", "row_allocations",
     "length_text", "price_terms", "limit_terms", "months_since", "gives_access",
-    "project_subscription", "subscription_period", "default_subscription", "due_at", "ends_at", "default_plan",
-    "grace_ends_at", "ended_in",
+    "project_subscription", "subscription_period", "default_subscription", "due_at", "ends_at",
+    "default_plan", "grace_ends_at", "ended_in",
 })  # fmt: skip
 #: Procedures, which the tables do not have.
 PROCEDURES = {"run_all_due": frozenset({"app"})}

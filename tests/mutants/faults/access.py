@@ -152,7 +152,7 @@ ACCESS_FAULTS = [
     ),
     Fault(
         "erasing leaves an organization without an owner",
-        "sql/54_lifecycle.sql",
+        "sql/78_erasure.sql",
         "    perform pgsaas.check_not_last_owner(x.id, v_user_id)"
         " from unnest(v_organizations) x (id);\n",
         "",
@@ -160,7 +160,7 @@ ACCESS_FAULTS = [
     ),
     Fault(
         "erasing leaves the person in the records of organizations",
-        "sql/54_lifecycle.sql",
+        "sql/78_erasure.sql",
         "     where e.details ->> 'user_id' = v_user_id\n",
         "     where false\n",
         "tests/sql/test_lifecycle.py",

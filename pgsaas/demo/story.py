@@ -163,7 +163,7 @@ STORY = (
         ),
     ),
     Step(
-        "Plans and agents are data, too (`pgsaas catalog` keeps them in one file). Who signs up is\n"
+        "Plans and agents are data, too (`pgsaas catalog` keeps them in a file). Who signs up is\n"
         "on the default plan, and has its credits.",
         (
             "select plan_id, version from pgsaas.set_plan('free',\n"
@@ -171,7 +171,8 @@ STORY = (
             "select plan_id, version from pgsaas.set_plan('pro',\n"
             """    '{"rank": 1, "allowance": 1000, "rollover": 500,\n"""
             """      "prices": [{"interval": "month", "currency": "usd", "amount": 2900}]}')""",
-            'select agent_id from pgsaas.set_agent(\'voice-lab\', \'{"plan": "pro", "credits": 50}\')',
+            "select agent_id from pgsaas.set_agent('voice-lab',\n"
+            """    '{"plan": "pro", "credits": 50}')""",
             "insert into app.users values (3, 'cy@example.com')",
             "select plan_id, status, monthly_allowance\n"
             "  from pgsaas.get_subscription(pgsaas.account_id_for('3'))",

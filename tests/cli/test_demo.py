@@ -91,7 +91,7 @@ def test_a_kept_server_ends_with_its_demo(folder: Path, tmp_path: Path, how: int
     assert busy[0] == 1
     assert busy[2].startswith(f"pgsaas: a demo is running on {folder}: ")
     with psycopg.connect(address) as conn:
-        assert conn.execute("select count(*) from app.users").fetchone() == (2,)
+        assert conn.execute("select count(*) from app.users").fetchone() == (3,)
     process.send_signal(how)
     process.communicate(timeout=60)
     assert not (folder / "data" / "postmaster.pid").exists()

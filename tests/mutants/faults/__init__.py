@@ -6,6 +6,7 @@ from tests.mutants.faults.access import ACCESS_FAULTS
 from tests.mutants.faults.credits import CREDITS_FAULTS
 from tests.mutants.faults.holds import HOLDS_FAULTS
 from tests.mutants.faults.install import INSTALL_FAULTS
+from tests.mutants.faults.plans import PLANS_FAULTS
 from tests.mutants.faults.settlement import SETTLEMENT_FAULTS
 from tests.mutants.faults.usage import USAGE_FAULTS
 
@@ -14,6 +15,7 @@ FAULTS = [
     *CREDITS_FAULTS,
     *HOLDS_FAULTS,
     *USAGE_FAULTS,
+    *PLANS_FAULTS,
     *ACCESS_FAULTS,
     *INSTALL_FAULTS,
 ]

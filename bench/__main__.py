@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench import report
 from bench.lab import QUICK, Effort, durable_lab, memory_lab, say
-from bench.rows import ROWS, Result
+from bench.results import Result
+from bench.rows import ROWS
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.lab import Effort
-from bench.rows import Result
+from bench.results import Result
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 

@@ -1,61 +1,24 @@
-"""The rows of the table: what is measured, against what, and the goal."""
+"""The rows of the ledger: what is measured, against what, and the goal."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from uuid import UUID
+from collections.abc import Iterator, Mapping
 
 from bench.lab import APPLICATION, Lab, Shape, ratio
-
-TIMES = "\N{MULTIPLICATION SIGN}"
-HOT_ACCOUNT = "00000000-0000-0000-0000-000000000001"
-A = Shape("a")
-A_KEY = Shape("a_key")
-DEDUCT = Shape("deduct", APPLICATION)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One line of the table; `value` and `bound` are null where there is no goal."""
-
-    what: str
-    detail: str
-    value: float | None = None
-    bound: float | None = None
-    relation: str = "≤"
-    unit: str = ""
-
-    @property
-    def goal(self) -> str:
-        """The goal as it is printed."""
-        return "" if self.bound is None else f"{self.relation} {self.bound:g}{self.unit}"
-
-    @property
-    def shown(self) -> str:
-        """The result as it is printed."""
-        if self.value is None:
-            return ""
-        places = {" B": 0, " % more": 1}.get(self.unit, 2)
-        return f"{self.value:.{places}f}{self.unit}"
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the goal is met; null without one."""
-        if self.value is None or self.bound is None:
-            return None
-        value = round(self.value, 2)
-        return value <= self.bound if self.relation == "≤" else value >= self.bound
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A measurement by the name that --rows takes; `durable` picks the server."""
-
-    measure: Callable[[Lab], Iterator[Result]]
-    durable: bool = False
+from bench.results import (
+    A_KEY,
+    DEDUCT,
+    HOT_ACCOUNT,
+    A,
+    Result,
+    Row,
+    at_least,
+    at_most,
+    count,
+    middle,
+    per_second,
+)
+from bench.rows_of_use import resets, usage, usage_import, usage_stats, work
 
 
 def deduct_cpu(lab: Lab) -> Iterator[Result]:
@@ -234,65 +197,6 @@ def wal(lab: Lab) -> Iterator[Result]:
         )
 
 
-def usage(lab: Lab) -> Iterator[Result]:
-    """Pricing, charging and recording in one call, and many at once."""
-    found = lab.cpu({"a_key": A_KEY, "usage": Shape("usage", APPLICATION)})
-    times = f"{ratio(found, 'usage', 'a_key'):.2f} {TIMES} A+key"
-    yield Result(
-        "`record_usage`, priced by a dimension, with key: backend CPU",
-        f"{times}: {middle(found['usage'])} µs to {middle(found['a_key'])} µs",
-    )
-    calls = max(10, lab.effort.calls // 200)
-    shapes = {"limit": Shape("limit_usage_batch"), "batch": Shape("usage_batch", APPLICATION)}
-    found = lab.cpu(shapes, calls)
-    times = f"{ratio(found, 'limit', 'batch'):.2f} {TIMES} the set-based limit of use"
-    each = {name: f"{middle(values, 1000)} µs" for name, values in found.items()}
-    yield Result(
-        "`record_usage_batch`, 1,000 over 10,000 accounts, items per CPU second",
-        f"{times}: {each['batch']} to {each['limit']} an item",
-    )
-
-
-def usage_import(lab: Lab) -> Iterator[Result]:
-    """A file into the database by the command that users run, and the same file again."""
-    lab.copy("bench_import")
-    lines = lab.effort.stored // 5
-    kinds = ("prompt", "completion")
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "use.csv")
-        with file.open("w", encoding="utf-8") as out:
-            out.write("account,event,quantity,kind\n")
-            for n in range(lines):
-                account = UUID(int=1 + n * 7919 % 10_000)
-                out.write(f"{account},llm_tokens,{1 + n % 4000},{kinds[n % 2]}\n")
-        for title in ("by a client on the same machine", "the same file again"):
-            done = lab.pgsaas(
-                "bench_import",
-                "usage",
-                "import",
-                str(file),
-                "--dimension",
-                "kind=kind",
-                "--key-by-line",
-            )
-            rate = (done["recorded"] + done["replayed"]) / done["seconds"]
-            yield Result(
-                f"`pgsaas usage import`, {lines:,} lines over 10,000 accounts, {title}",
-                f"{rate:,.0f} lines a second",
-            )
-
-
-def usage_stats(lab: Lab) -> Iterator[Result]:
-    """A year of one account by month and dimension, out of very many records."""
-    lab.copy("bench_used")
-    lab.load("bench_used", "usage", rows_each=lab.effort.grown // 10_000)
-    found = lab.cpu({"stats": Shape("stats", APPLICATION, "bench_used")}, 200)
-    yield Result(
-        f"`get_usage_stats`, a year by month, {lab.effort.grown:,} records: backend CPU",
-        f"{middle(found['stats'])} µs",
-    )
-
-
 ROWS: Mapping[str, Row] = {
     "deduct_cpu": Row(deduct_cpu),
     "deduct_throughput": Row(deduct_throughput, durable=True),
@@ -307,34 +211,6 @@ ROWS: Mapping[str, Row] = {
     "usage": Row(usage),
     "usage_import": Row(usage_import),
     "usage_stats": Row(usage_stats),
+    "resets": Row(resets),
+    "work": Row(work),
 }
-
-
-def middle(values: list[float], parts: float = 1) -> str:
-    """The median, as it is printed."""
-    value = sorted(values)[len(values) // 2] / parts
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-
-
-def per_second(found: Mapping[str, list[float]]) -> str:
-    """Medians of throughputs."""
-    return ", ".join(f"{name} {middle(values)}" for name, values in found.items()) + " a second"
-
-
-def count(clients: int) -> str:
-    """1 client, 4 clients."""
-    return f"{clients} client{'s' if clients > 1 else ''}"
-
-
-def at_most(
-    what: str, than: str, value: float, bound: float, detail: str, unit: str = ""
-) -> Result:
-    """A result that should stay below its bound."""
-    return Result(what, detail, value, bound, "≤", unit or f" {TIMES} {than}")
-
-
-def at_least(
-    what: str, than: str, value: float, bound: float, detail: str, unit: str = ""
-) -> Result:
-    """A result that should reach its bound."""
-    return Result(what, detail, value, bound, "≥", unit or f" {TIMES} {than}")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench.rows import ROWS, Result
+from bench.results import Result
+from bench.rows import ROWS
 
 
 def test_a_smoke_run_of_one_row_prints_its_table_and_writes_a_page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,20 @@ from pgsaas.embedded import Server, _unprivileged
 from pgsaas.errors import PoolerInTheWay
 from pgsaas.install.session import explain_refusal
 from tests.conftest import Database, require
+
+
+def wait_for(path: Path) -> None:
+    """Until somebody listens there: the file is made before."""
+    deadline = time.monotonic() + 30
+    while True:
+        with socket.socket(socket.AF_UNIX) as door:
+            try:
+                door.connect(str(path))
+            except OSError:
+                assert time.monotonic() < deadline, "pgbouncer does not listen"
+                time.sleep(0.02)
+            else:
+                return
 
 
 @pytest.fixture
@@ -43,9 +58,7 @@ pool_mode = transaction
         **_unprivileged(),
     )
     try:
-        deadline = time.monotonic() + 10
-        while not (home / ".s.PGSQL.6432").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(home / ".s.PGSQL.6432")
         yield f"postgresql://postgres@/{db.name}?host={home}&port=6432"
     finally:
         process.terminate()

@@ -269,6 +269,7 @@ CREATE TABLE pgsaas.jobs (
     plan_required text,
     job_status text NOT NULL,
     cost_credits numeric NOT NULL,
+    asked_credits numeric,
     hold_id bigint,
     expires_at timestamp with time zone NOT NULL,
     seq bigint,
@@ -790,7 +791,7 @@ CREATE INDEX jobs_created_idx ON pgsaas.jobs USING btree (account_id, created_at
 
 CREATE UNIQUE INDEX jobs_key_idx ON pgsaas.jobs USING btree (account_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 
-CREATE INDEX jobs_running_idx ON pgsaas.jobs USING btree (expires_at) WHERE (job_status = 'running'::text);
+CREATE INDEX jobs_running_idx ON pgsaas.jobs USING btree (account_id, expires_at) WHERE (job_status = 'running'::text);
 
 CREATE UNIQUE INDEX plans_default_idx ON pgsaas.plans USING btree (is_default) WHERE is_default;
 

@@ -14,6 +14,7 @@ create table if not exists pgsaas.jobs (
     plan_required text,
     job_status text not null,
     cost_credits numeric not null,
+    asked_credits numeric,
     hold_id bigint,
     expires_at timestamptz not null,
     seq bigint,
@@ -36,12 +37,13 @@ create table if not exists pgsaas.jobs (
 create unique index if not exists jobs_key_idx on pgsaas.jobs (account_id, idempotency_key)
     where idempotency_key is not null;
 create index if not exists jobs_created_idx on pgsaas.jobs (account_id, created_at, job_id);
-create index if not exists jobs_running_idx on pgsaas.jobs (expires_at) where job_status = 'running';
+create index if not exists jobs_running_idx on pgsaas.jobs (account_id, expires_at) where job_status = 'running';
 alter table pgsaas.jobs enable row level security;
 comment on table pgsaas.jobs is
     'Runs of agents. Read list_jobs(): one whose time is over is abandoned, whoever has noticed.';
 comment on column pgsaas.jobs.plan_id is 'The plan that the account had when the job started.';
 comment on column pgsaas.jobs.cost_credits is 'What was asked for; once it is completed, what was charged; 0 if it failed.';
+comment on column pgsaas.jobs.asked_credits is 'What it came to when it was completed: more than was charged, if there was less.';
 comment on column pgsaas.jobs.expires_at is 'When the hold lapses unless somebody extends it; the job is abandoned then.';
 comment on column pgsaas.jobs.seq is 'The row of the ledger that charged it.';
 comment on column pgsaas.jobs.subjects is '{"account": "", "agent", "member", "key"}: whose spend caps it counts for.';

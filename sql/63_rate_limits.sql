@@ -113,7 +113,7 @@ begin
         insert into pgsaas.spend_caps as c (account_id, subject_kind, subject, cap, cap_interval,
             spent, period_start)
         values (p_account_id, p_subject_kind, v_subject, trim_scale(p_cap), p_interval, 0,
-            date_trunc(p_interval, pgsaas.now(), 'UTC'))
+            greatest(pgsaas.now(), v_b.last_at))
         on conflict (account_id, subject_kind, subject) do update
            set cap = excluded.cap, cap_interval = excluded.cap_interval,
                spent = case when c.cap_interval = excluded.cap_interval then c.spent else 0 end,
@@ -145,11 +145,13 @@ as $$
                else 0 end),
            period_start = greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
      where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
-       and p_since >= date_trunc(c.cap_interval, p_at, 'UTC')
+       and coalesce(p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC')),
+           true)
 $$;
 comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz, timestamptz) is
     'Adds to what is counted of a locked account''s caps, or takes from it, as far as p_since, '
-    'when it was counted first, is in the present day or month.';
+    'when it was counted first, is in the present day or month and not before the cap (null: it '
+    'is counted first now).';
 
 -- The account is locked. What was spent before the present day or month counts no more.
 create or replace function pgsaas.spend_within_caps(
@@ -169,7 +171,7 @@ begin
                then c.spent else 0 end > c.cap
      order by c.subject_kind limit 1;
     if v_full is null then
-        perform pgsaas.count_spend(p_account_id, p_subjects, p_amount, p_at, p_at);
+        perform pgsaas.count_spend(p_account_id, p_subjects, p_amount, null, p_at);
     end if;
     return v_full;
 end $$;

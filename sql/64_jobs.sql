@@ -122,6 +122,30 @@ comment on function pgsaas.authorize_agent(uuid, text, numeric, text) is
     'DEDUCTION_FAILED (frozen), in this order; ACCOUNT_NOT_FOUND. It only looks: start_job() asks '
     'again, and knows spend caps. 22023 for a wrong cost or plan.';
 
+-- Older jobs count for no cap: they are left to whoever touches them.
+create or replace function pgsaas.abandon_jobs(p_account_id uuid, p_at timestamptz) returns void
+language plpgsql volatile
+as $$
+declare
+    v_job pgsaas.jobs;
+begin
+    if not exists (select from pgsaas.spend_caps c where c.account_id = p_account_id) then
+        return;
+    end if;
+    for v_job in
+        select j.* from pgsaas.jobs j
+          left join pgsaas.credit_holds h
+            on h.account_id = j.account_id and h.hold_id = j.hold_id
+         where j.account_id = p_account_id and j.job_status = 'running'
+           and j.created_at >= date_trunc('month', p_at, 'UTC') and j.expires_at <= p_at
+           and coalesce(h.expires_at <= p_at, true)
+    loop
+        perform pgsaas.settle_job(p_account_id, v_job.job_id);
+    end loop;
+end $$;
+comment on function pgsaas.abandon_jobs(uuid, timestamptz) is
+    'Lets jobs of a locked account whose time is over count no more for its spend caps.';
+
 create or replace function pgsaas.start_job(
     p_account_id uuid, p_agent_id text, p_type text default null, p_input jsonb default null,
     p_cost numeric default null, p_required_plan text default null,
@@ -192,6 +216,7 @@ begin
     v_job.subjects := jsonb_strip_nulls(jsonb_build_object('account', '', 'agent', v_found.agent_id,
         'member', pgsaas.current_user_id(), 'key', p_key_name));
     if error_code is null then
+        perform pgsaas.abandon_jobs(p_account_id, v_job.created_at);
         v_full := pgsaas.spend_within_caps(p_account_id, v_job.subjects, cost, v_job.created_at);
         if v_full is not null then
             error_code := 'DEDUCTION_FAILED';
@@ -232,7 +257,8 @@ create or replace function pgsaas.store_job(p_job pgsaas.jobs) returns void
 language sql volatile
 as $$
     update pgsaas.jobs j
-       set job_status = p_job.job_status, cost_credits = p_job.cost_credits, seq = p_job.seq,
+       set job_status = p_job.job_status, cost_credits = p_job.cost_credits,
+           asked_credits = p_job.asked_credits, seq = p_job.seq,
            expires_at = p_job.expires_at, balance_after = p_job.balance_after,
            ended_at = p_job.ended_at, output = p_job.output, error = p_job.error
      where j.account_id = p_job.account_id and j.job_id = p_job.job_id
@@ -246,6 +272,7 @@ language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances;
+    v_asked numeric;
 begin
     v_b := pgsaas.lock_for(p_account_id, 'spend');
     p_at := greatest(pgsaas.now(), v_b.last_at);
@@ -257,7 +284,21 @@ begin
     select * into p_hold from pgsaas.credit_holds h
      where h.account_id = p_account_id and h.hold_id = p_job.hold_id;
     p_job.expires_at := coalesce(p_hold.expires_at, p_job.expires_at);
-    if p_job.job_status = 'running' and p_job.expires_at <= p_at then
+    if p_job.job_status = 'running' and p_hold.state = 'captured' then
+        v_asked := p_job.cost_credits;
+        select -t.amount, t.seq, t.balance_after
+          into p_job.cost_credits, p_job.seq, p_job.balance_after
+          from pgsaas.credit_transactions t
+         where t.account_id = p_account_id and t.hold_id = p_hold.hold_id
+           and t.transaction_type = 'capture';
+        p_job.cost_credits := coalesce(p_job.cost_credits, v_asked);    -- its row is archived
+        p_job.balance_after := coalesce(p_job.balance_after, v_b.balance);
+        p_job.job_status := 'completed';
+        p_job.ended_at := p_hold.closed_at;
+        perform pgsaas.store_job(p_job);
+        perform pgsaas.count_spend(p_account_id, p_job.subjects, p_job.cost_credits - v_asked,
+            p_job.created_at, p_at);
+    elsif p_job.job_status = 'running' and p_job.expires_at <= p_at then
         p_job.job_status := 'abandoned';
         p_job.ended_at := p_job.expires_at;
         perform pgsaas.store_job(p_job);
@@ -266,7 +307,8 @@ begin
     end if;
 end $$;
 comment on function pgsaas.settle_job(uuid, uuid) is
-    'Locks the account and returns a job with its hold; abandoned, if its time is over. PT404.';
+    'Locks the account and returns a job with its hold; completed, if somebody captured that, or '
+    'abandoned, if its time is over. PT404.';
 
 create or replace function pgsaas.complete_job(
     p_account_id uuid, p_job_id uuid, p_cost numeric default null, p_output jsonb default null,
@@ -283,12 +325,13 @@ declare
 begin
     perform pgsaas.check_cost(p_cost);
     perform pgsaas.check_request(null, p_output);
+    perform pgsaas.check_shortfall(p_shortfall);
     v_found := pgsaas.settle_job(p_account_id, p_job_id);
     v_job := v_found.p_job;
     success := false;
     replayed := false;
-    if v_job.job_status = 'completed' and coalesce(p_cost, v_job.cost_credits)
-           = v_job.cost_credits then
+    if v_job.job_status = 'completed'
+       and coalesce(p_cost in (v_job.cost_credits, v_job.asked_credits), p_cost is null) then
         success := true;
         replayed := true;
         seq := v_job.seq;
@@ -303,20 +346,22 @@ begin
     v_was := case v_job.job_status when 'running' then v_job.cost_credits else 0 end;
     p_cost := coalesce(p_cost, v_job.cost_credits);
     cost := p_cost;
-    if v_job.job_status = 'running' and v_job.hold_id is not null and p_cost > 0 then
+    if v_job.job_status = 'running' and (v_found.p_hold).state = 'open' and p_cost > 0 then
         select c.success, c.new_balance, c.available, c.error_code, c.error_message, c.seq,
                c.captured
           into success, new_balance, available, error_code, error_message, seq, cost
           from pgsaas.capture_hold(p_account_id, v_job.hold_id, p_cost, p_shortfall) c;
     else
-        if v_job.job_status = 'running' and v_job.hold_id is not null then
+        if v_job.job_status = 'running' and (v_found.p_hold).state = 'open' then
             perform pgsaas.release_hold(p_account_id, v_job.hold_id);
         end if;
         select g.balance, g.available into new_balance, available
           from pgsaas.get_balance(p_account_id) g;
-        cost := least(p_cost, case p_shortfall when 'partial' then available else p_cost end);
+        if p_shortfall = 'partial' and not pgsaas.is_shadow() then
+            cost := least(p_cost, available);
+        end if;
         success := true;
-        if cost > 0 then    -- the hold has lapsed, or there was none
+        if cost > 0 then    -- the hold has lapsed or was released, or there was none
             select d.success, d.new_balance, d.available, d.error_code, d.error_message, d.seq
               into success, new_balance, available, error_code, error_message, seq
               from pgsaas.deduct_credits(p_account_id, cost, p_job_id, v_job.agent_id,
@@ -326,6 +371,7 @@ begin
     if success then
         v_job.job_status := 'completed';
         v_job.cost_credits := cost;
+        v_job.asked_credits := p_cost;
         v_job.seq := seq;
         v_job.balance_after := new_balance;
         v_job.ended_at := v_found.p_at;
@@ -339,10 +385,11 @@ end $$;
 comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
     'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
     'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
-    'there is), refuse (the job goes on) or debt, as in capture_hold(). One that was abandoned '
-    'meanwhile is charged directly. Said again it is answered as the first time. PT409 for one '
-    'that failed, or was completed at another cost, PT404, 22023; INSUFFICIENT_CREDITS and '
-    'ACCOUNT_FROZEN as in capture_hold().';
+    'there is), refuse (the job goes on) or debt, as in capture_hold(). One whose hold has lapsed '
+    'or was released meanwhile is charged directly, and then debt is as refuse; one whose hold '
+    'somebody captured was completed by that. Said again it is answered as the first time. PT409 '
+    'for one that failed, or was completed at another cost, PT404, 22023; INSUFFICIENT_CREDITS '
+    'and ACCOUNT_FROZEN as in capture_hold().';
 
 create or replace function pgsaas.fail_job(
     p_account_id uuid, p_job_id uuid, p_error text default null)
@@ -354,6 +401,7 @@ as $$
 declare
     v_found record;
     v_job pgsaas.jobs;
+    v_was numeric;
 begin
     perform pgsaas.check_request(null, null, p_error);
     v_found := pgsaas.settle_job(p_account_id, p_job_id);
@@ -362,27 +410,30 @@ begin
     replayed := v_job.job_status = 'failed';
     refunded := 0;
     if v_job.job_status = 'running' then
-        refunded := v_job.cost_credits;
-        if v_job.hold_id is not null then
+        if (v_found.p_hold).state = 'open' then
+            refunded := v_job.cost_credits;
             perform pgsaas.release_hold(p_account_id, v_job.hold_id);
         end if;
     elsif v_job.job_status = 'completed' and v_job.cost_credits > 0 then
         if not pgsaas.acts_as_system() then
             raise exception 'only the system gives back what was charged' using errcode = 'PT403';
         end if;
-        refunded := v_job.cost_credits;
         select r.success, r.error_code, r.error_message, r.seq
           into success, error_code, error_message, seq
           from pgsaas.refund_credits(p_account_id, v_job.seq, null, coalesce(p_error,
               'the job failed')) r;
+        select t.amount into refunded from pgsaas.credit_transactions t    -- what was left of it
+         where success and t.account_id = p_account_id and t.seq = fail_job.seq;
+        refunded := coalesce(refunded, 0);
     end if;
     if success and not replayed then
+        v_was := case when v_job.job_status <> 'abandoned' then v_job.cost_credits else 0 end;
         v_job.job_status := 'failed';
         v_job.cost_credits := 0;
         v_job.ended_at := v_found.p_at;
         v_job.error := p_error;
         perform pgsaas.store_job(v_job);
-        perform pgsaas.count_spend(p_account_id, v_job.subjects, -refunded, v_job.created_at,
+        perform pgsaas.count_spend(p_account_id, v_job.subjects, -v_was, v_job.created_at,
             v_found.p_at);
     end if;
     select g.balance, g.available into new_balance, available
@@ -391,5 +442,5 @@ begin
 end $$;
 comment on function pgsaas.fail_job(uuid, uuid, text) is
     'Ends a job that has failed: what it held is free again; what one that was completed was '
-    'charged is given back, by the system only (PT403). Said again it changes nothing. '
-    'REFUND_EXCEEDS where a part was given back before. PT404, 22023.';
+    'charged is given back, by the system only (PT403): refunded is what was not given back '
+    'before, REFUND_EXCEEDS where that is nothing. Said again it changes nothing. PT404, 22023.';

@@ -187,6 +187,81 @@ def test_an_abandoned_job_is_charged_as_far_as_there_are_credits(shop: Ledger) -
     assert shop.done("complete_job", account, job_id)["cost"] == 5
 
 
+def test_a_job_that_was_charged_in_part_is_answered_again_as_the_first_time(shop: Ledger) -> None:
+    account = shop.account()
+    job_id = start(shop, account)["job_id"]
+    first = shop.done("complete_job", account, job_id, 500)
+    again = shop.done("complete_job", account, job_id, 500)
+    assert (first["cost"], first["replayed"]) == (100, False)
+    assert (again["cost"], again["replayed"], again["seq"]) == (100, True, first["seq"])
+    with shop.raises("PT409"):
+        shop.call("complete_job", account, job_id, 499)
+
+
+def test_a_failed_job_gives_back_what_was_left_of_its_charge(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 50)", account)
+    job_id = start(shop, account)["job_id"]
+    seq = shop.done("complete_job", account, job_id)["seq"]
+    shop.done("refund_credits", account, seq, 5)
+    assert shop.done("fail_job", account, job_id)["refunded"] == 10
+    assert free(shop, account) == 1100
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 0
+    job_id = start(shop, account)["job_id"]
+    shop.done("refund_credits", account, shop.done("complete_job", account, job_id)["seq"])
+    refused = shop.call("fail_job", account, job_id)
+    assert (refused["error_code"], refused["refunded"]) == ("REFUND_EXCEEDS", 0)
+    assert job(shop, account, job_id)["job_status"] == "completed"
+
+
+@pytest.mark.parametrize("minutes", [0, 60])
+def test_a_job_whose_hold_was_captured_is_charged_by_that_and_once(
+    shop: Ledger, minutes: int
+) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 50)", account)
+    answer = start(shop, account)
+    seq = shop.done("capture_hold", account, answer["hold_id"], 12)["seq"]
+    shop.after(minutes=minutes)
+    done = shop.done("complete_job", account, answer["job_id"])
+    assert (done["cost"], done["seq"], done["new_balance"]) == (12, seq, 1088)
+    assert free(shop, account) == 1088
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 12
+    assert shop.done("fail_job", account, answer["job_id"])["refunded"] == 12
+    assert free(shop, account) == 1100
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 0
+    assert shop.call_all("verify_ledger") == []
+
+
+def test_a_job_whose_hold_was_released_is_charged_directly(shop: Ledger) -> None:
+    account = shop.account()
+    done, failed = (start(shop, account) for _ in range(2))
+    for answer in (done, failed):
+        shop.done("release_hold", account, answer["hold_id"])
+    assert shop.done("complete_job", account, done["job_id"], 12)["cost"] == 12
+    assert shop.done("fail_job", account, failed["job_id"])["refunded"] == 0
+    assert free(shop, account) == 88
+
+
+def test_a_late_job_in_shadow_mode_is_charged_all_it_came_to(shop: Ledger) -> None:
+    account = shop.account()
+    shop.scalar("select pgsaas.set_setting('shadow', 'true')")
+    job_id = start(shop, account)["job_id"]
+    shop.after(minutes=16)
+    assert shop.done("complete_job", account, job_id, 130)["cost"] == 130
+    assert shop.balance(account)["owed"] == 30
+
+
+@pytest.mark.parametrize("shortfall", ["gift", None])
+def test_a_shortfall_is_one_of_three_where_nothing_is_held(
+    shop: Ledger, shortfall: str | None
+) -> None:
+    account = shop.account()
+    job_id = start(shop, account, "gift")["job_id"]
+    with shop.raises("22023"):
+        shop.call("complete_job", account, job_id, 5, p_shortfall=shortfall)
+
+
 def test_free_work_is_a_job_too(shop: Ledger) -> None:
     account = shop.account()
     answer = start(shop, account, "gift")
@@ -252,6 +327,34 @@ def test_an_abandoned_job_counts_for_no_cap_once_somebody_looks(shop: Ledger) ->
     shop.after(minutes=20)
     shop.done("fail_job", account, dead)
     start(shop, account, "lab")
+
+
+def test_a_job_that_nobody_ends_counts_for_no_cap_when_the_next_one_starts(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'lab', 100)", account)
+    dead, alive = (start(shop, account, "lab") for _ in range(2))
+    shop.done("extend_hold", account, alive["hold_id"], "1 hour")
+    shop.after(minutes=20)
+    start(shop, account, "lab")
+    assert shop.call("start_job", account, "lab")["error_code"] == "DEDUCTION_FAILED"
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 100
+    shop.done("complete_job", account, dead["job_id"], 7)  # late, and charged all the same
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 107
+
+
+@pytest.mark.parametrize("was", [None, "day"])
+def test_a_cap_gets_nothing_back_of_what_began_before_it(shop: Ledger, was: str | None) -> None:
+    account = subscribed(shop, "pro")
+    cap = "select pgsaas.set_spend_cap(%s, 'account', '', 60, %s)"
+    if was is not None:
+        shop.scalar(cap, account, was)
+    early = start(shop, account, "lab")["job_id"]
+    shop.after(seconds=1)
+    shop.scalar(cap, account, "month")
+    start(shop, account, "lab")
+    shop.done("fail_job", account, early)
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 50
+    assert shop.call("start_job", account, "lab")["error_code"] == "DEDUCTION_FAILED"
 
 
 def test_statistics_tell_agents_plans_and_types_apart(shop: Ledger) -> None:

@@ -237,6 +237,8 @@ begin
      where c.referral_code = upper(trim(p_referral_code));
     -- no one refers themselves, nor somebody who has paid already or was here before
     if v_referrer is null or v_referrer = p_account_id
+       or exists (select from pgsaas.accounts a
+                   where a.account_id = p_account_id and a.erased_at is not null)
        or pgsaas.person_hashes(v_referrer) && pgsaas.person_hashes(p_account_id)
        or exists (select from pgsaas.erased_subjects e
                    where e.subject_hash = any (pgsaas.person_hashes(p_account_id)))
@@ -256,17 +258,18 @@ comment on function pgsaas.set_referrer(uuid, text) is
     'own person, and for an account that has paid or was erased before. Only the system: PT403. '
     'PT404.';
 
-create or replace function pgsaas.reward_referral(p_account_id uuid) returns boolean
-language plpgsql volatile security definer set search_path = ''
+create or replace function pgsaas.earn_referral(p_account_id uuid) returns boolean
+language plpgsql volatile
 as $$
 declare
     v_b pgsaas.account_balances;
     v_reward pgsaas.rewards;
+    v_is_first boolean;
 begin
-    if not pgsaas.acts_as_system() then
-        raise exception 'only the system may do this' using errcode = 'PT403';
-    elsif not exists (select from pgsaas.referrals r
-                       where r.account_id = p_account_id and r.earned_at is null) then
+    if not exists (select from pgsaas.referrals r
+                        join pgsaas.accounts a using (account_id)
+                       where r.account_id = p_account_id and r.earned_at is null
+                         and a.erased_at is null) then
         return false;
     end if;
     v_b := pgsaas.settle_account(pgsaas.lock_account(p_account_id));
@@ -278,12 +281,25 @@ begin
            expires_after = v_reward.expires_after,
            paid_at = case when coalesce(v_reward.referrer_credits, 0) = 0 then v_b.last_at end
      where r.account_id = p_account_id and r.earned_at is null;
-    if found and v_reward.credits > 0 then
+    v_is_first := found;
+    if v_is_first and v_reward.credits > 0 then
         v_b := pgsaas.grant_reward(v_b, 'referral', v_reward.credits, v_reward.expires_after,
             'for coming by a referral');
     end if;
     perform pgsaas.store_balance(v_b);
-    return true;
+    return v_is_first;
+end $$;
+comment on function pgsaas.earn_referral(uuid) is
+    'Rewards an account that pays for having been referred, the first time.';
+
+create or replace function pgsaas.reward_referral(p_account_id uuid) returns boolean
+language plpgsql volatile security definer set search_path = ''
+as $$
+begin
+    if not pgsaas.acts_as_system() then
+        raise exception 'only the system may do this' using errcode = 'PT403';
+    end if;
+    return pgsaas.earn_referral(p_account_id);
 end $$;
 comment on function pgsaas.reward_referral(uuid) is
     'Called when an account pays: the first time, if somebody referred it, both are rewarded, the '
@@ -302,8 +318,11 @@ declare
 begin
     done := 0;
     for v_due in
-        select * from pgsaas.referrals r where r.earned_at is not null and r.paid_at is null
-         order by r.referrer_id, r.account_id limit p_limit for no key update skip locked
+        select r.* from pgsaas.referrals r
+          join pgsaas.account_balances b on b.account_id = r.referrer_id
+         where r.earned_at is not null and r.paid_at is null
+         order by r.referrer_id, r.account_id limit p_limit
+           for no key update of r, b skip locked
     loop
         v_b := pgsaas.settle_account(pgsaas.lock_account(v_due.referrer_id));
         if not v_b.is_frozen then    -- an erased account stays frozen: its reward lapses
@@ -320,4 +339,4 @@ begin
     return next;
 end $$;
 comment on function pgsaas.pay_referrals(integer) is
-    'Grants referrers what they have earned; a frozen one gets nothing.';
+    'Grants referrers what they have earned, those that nobody holds; a frozen one gets nothing.';

@@ -83,7 +83,9 @@ begin
         if v_trial_days = 0 then
             raise exception 'the plan "%" has no trial', p_plan_id using errcode = 'PT422';
         elsif exists (select from pgsaas.subscriptions x
-                       where x.account_id = p_account_id and x.provider <> 'default') then
+                       where x.account_id = p_account_id and x.provider <> 'default')
+              or exists (select from pgsaas.erased_subjects e
+                          where e.subject_hash = any (pgsaas.person_hashes(p_account_id))) then
             raise exception 'a trial is for accounts that have had no subscription'
                 using errcode = 'PT422';
         end if;
@@ -117,7 +119,7 @@ begin
     end if;
     perform pgsaas.apply_terms(v_s, v_terms.on_upgrade = 'replace');
     if v_s.unit_amount > 0 and v_s.trial_ends_at is null then
-        perform pgsaas.reward_referral(p_account_id);
+        perform pgsaas.earn_referral(p_account_id);
     end if;
     perform pgsaas.audit('subscription.started', p_account_id, jsonb_build_object('plan',
         v_s.plan_id, 'quantity', v_s.quantity, 'trial_ends_at', v_s.trial_ends_at));
@@ -128,7 +130,8 @@ comment on function pgsaas.start_subscription(uuid, text, text, integer, boolean
     'Starts a subscription to a plan''s current version, in place of the default one, and grants '
     'its first allowance. p_interval (month or year) is what one payment covers, credits come by '
     'the month; p_quantity multiplies them. With p_is_trial it runs for the plan''s trial_days and '
-    'expires then unless set_subscription_status() says it was paid for; once per account. A '
+    'expires then unless set_subscription_status() says it was paid for; once per account, not '
+    'for a person who was erased before. A '
     'contract may have its own p_allowance and p_unit_amount. p_anchor: a time in the past that '
     'periods are counted from, such as the first of a month. The price is the plan''s for the '
     'interval and currency. PT404 for no account or plan, PT409 where a subscription runs, PT422 '

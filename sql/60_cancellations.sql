@@ -119,7 +119,7 @@ begin
         perform pgsaas.end_subscription(v_s, p_status, v_settled.p_at);
     elsif v_s.status <> p_status and (v_s.status <> 'trialing' or v_s.expires_with_trial) then
         if v_s.status = 'trialing' and v_s.unit_amount > 0 then
-            perform pgsaas.reward_referral(p_account_id);
+            perform pgsaas.earn_referral(p_account_id);
         end if;
         v_s.expires_with_trial := false;
         v_s.past_due_at := case when p_status = 'past_due' then v_settled.p_at end;

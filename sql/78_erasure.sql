@@ -72,6 +72,9 @@ begin
         (select 'redemption', to_jsonb(r) from pgsaas.redemptions r
           where r.account_id = p_account_id order by r.redeemed_at, r.reward_id)
         union all
+        (select 'referral_code', to_jsonb(c) from pgsaas.referral_codes c
+          where c.account_id = p_account_id)
+        union all
         (select 'referral', to_jsonb(r) from pgsaas.referrals r
           where p_account_id in (r.account_id, r.referrer_id) order by r.account_id)
         union all
@@ -84,8 +87,9 @@ end $$;
 comment on function pgsaas.export_account(uuid) is
     'Everything that is kept about an account, one JSON object a row, by section: account, '
     'balance, member, subscription, grant, hold, usage, debt, checkpoint, archived_key, '
-    'transaction, job, entitlement, entitlement_usage, spend_cap, redemption, referral, message, '
-    'audit_event; sums of usage by day and period aside. For its owners and admins, the system and '
+    'transaction, job, entitlement, entitlement_usage, spend_cap, redemption, referral_code, '
+    'referral, message, audit_event; sums of usage by day and period aside. For its owners and '
+    'admins, the system and '
     'staff. PT404, PT403.';
 
 create or replace function pgsaas.erase_account(p_account_id uuid, p_reason text) returns boolean

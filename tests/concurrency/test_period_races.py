@@ -118,6 +118,29 @@ def test_an_account_that_is_never_idle_is_waited_for(db: Database, four: list[Cl
     assert is_sound(job)
 
 
+def test_a_referrer_whom_somebody_holds_is_paid_by_a_later_step(
+    db: Database, four: list[Client]
+) -> None:
+    busy, job, *_ = four
+    terms = {"kind": "referral", "referrer_credits": 40}
+    call(busy, "set_reward", reward_id="FRIENDS", terms=Jsonb(terms))
+    referrers = [open_account(busy) for _ in range(2)]
+    for referrer in referrers:
+        code = call(busy, "get_referral_code", account_id=referrer)["get_referral_code"]
+        friend = open_account(busy)
+        call(busy, "set_referrer", account_id=friend, referral_code=code)
+        call(busy, "reward_referral", account_id=friend)
+    job.execute("set lock_timeout = '10ms'")
+    with busy.transaction():
+        busy.execute("select pgsaas.lock_account(%s)", [referrers[0]])
+        assert call(job, "pay_referrals") == {"done": 1, "remaining": 1}
+        assert call(job, "pay_referrals") == {"done": 0, "remaining": 1}
+        assert [balance(job, referrer) for referrer in referrers] == [100, 140]
+    assert call(job, "pay_referrals") == {"done": 1, "remaining": 0}
+    assert [balance(job, referrer) for referrer in referrers] == [140, 140]
+    assert is_sound(job)
+
+
 def test_one_that_is_held_for_too_long_stops_only_that_step(
     db: Database, four: list[Client]
 ) -> None:

@@ -136,3 +136,52 @@ def test_a_referral_is_worth_what_it_was_when_it_was_earned(ledger: Ledger) -> N
     ledger.call("pay_referrals")
     assert (free(ledger, ada), free(ledger, bo), free(ledger, cy)) == (40, 0, 0)
     assert ledger.scalar("select pgsaas.now()") == START
+
+
+def test_an_admin_who_says_that_a_trial_was_paid_for_rewards_its_referral(ledger: Ledger) -> None:
+    set_plans(ledger)
+    ledger.call("set_reward", "FRIENDS", {"kind": "referral", "credits": 30})
+    code = ledger.scalar("select pgsaas.get_referral_code(%s)", ledger.account())
+    account = ledger.account()
+    ledger.scalar("select pgsaas.set_referrer(%s, %s)", account, code)
+    ledger.call("start_subscription", account, "pro", p_is_trial=True)
+    ledger.call("add_platform_admin", "grace", "runs support")
+    ledger.become("pgsaas_admin", "grace")
+    ledger.call("set_subscription_status", account, "active", "they paid by transfer")
+    ledger.be_superuser()
+    assert free(ledger, account) == 1130
+
+
+def test_an_erased_account_has_no_referrer_and_earns_nothing(ledger: Ledger) -> None:
+    ledger.call("set_reward", "FRIENDS", {"kind": "referral", "credits": 30,
+                                          "referrer_credits": 40})  # fmt: skip
+    ada, bo, cy = (ledger.account() for _ in range(3))
+    code = ledger.scalar("select pgsaas.get_referral_code(%s)", ada)
+    assert ledger.scalar("select pgsaas.set_referrer(%s, %s)", bo, code) is True
+    for account in (bo, cy):
+        ledger.call("erase_account", account, "asked for")
+    assert ledger.scalar("select pgsaas.set_referrer(%s, %s)", cy, code) is False
+    assert ledger.scalar("select pgsaas.reward_referral(%s)", bo) is False
+    assert ledger.call("pay_referrals") == {"done": 0, "remaining": 0}
+    assert ledger.rows(bo) == []
+
+
+def test_a_person_who_was_erased_gets_no_second_trial(ledger: Ledger) -> None:
+    set_plans(ledger)
+    first = ledger.account(p_external_id="ada", p_email="ada@example.com")
+    ledger.call("start_subscription", first, "pro", p_is_trial=True)
+    ledger.call("erase_account", first, "asked for")
+    for named in ({"p_external_id": "ada"}, {"p_email": "Ada@example.com"}):
+        again = ledger.account(**named)
+        with ledger.raises("PT422"):
+            ledger.call("start_subscription", again, "pro", p_is_trial=True)
+        assert free(ledger, again) == 0
+        ledger.call("start_subscription", again, "pro")
+        assert free(ledger, again) == 1000
+
+
+def test_a_referral_code_is_part_of_the_export(ledger: Ledger) -> None:
+    account = ledger.account()
+    code = ledger.scalar("select pgsaas.get_referral_code(%s)", account)
+    exported = {row["section"]: row["record"] for row in ledger.call_all("export_account", account)}
+    assert exported["referral_code"]["referral_code"] == code

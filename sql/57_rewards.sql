@@ -137,7 +137,7 @@ language plpgsql volatile security definer set search_path = '' rows 1
 as $$
 #variable_conflict use_column
 declare
-    v_code constant text := upper(trim(p_code));
+    v_code constant text := upper(regexp_replace(p_code, '\s', '', 'g'));
     v_b pgsaas.account_balances := pgsaas.lock_for(p_account_id, 'pay');
     v_reward pgsaas.rewards;
     v_hashes bytea[];

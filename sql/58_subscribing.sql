@@ -308,6 +308,9 @@ begin
         v_new.next_plan := null;
         v_new.canceled_at := null;
         perform pgsaas.store_subscription(v_new);
+        if v_new.unit_amount > 0 and v_new.status = 'active' then
+            perform pgsaas.earn_referral(p_account_id);
+        end if;
         perform pgsaas.apply_terms(v_new, pgsaas.is_replacing(v_s, v_new),
             case when v_new.plan_id = v_s.plan_id then v_s.started_at end);
     end if;

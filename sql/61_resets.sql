@@ -209,11 +209,17 @@ begin
              where b.next_reset_at <= pgsaas.now() order by b.next_reset_at limit 1);
     end if;
     foreach v_id in array v_plain.p_others loop
-        v_one := pgsaas.reset_one(v_id);
-        accounts_reset := accounts_reset + v_one.p_is_reset::integer;
-        credits_granted := credits_granted + v_one.p_granted;
-        credits_expired := credits_expired + v_one.p_expired;
-        credits_rolled_over := credits_rolled_over + v_one.p_rolled;
+        begin
+            v_one := pgsaas.reset_one(v_id);
+            accounts_reset := accounts_reset + v_one.p_is_reset::integer;
+            credits_granted := credits_granted + v_one.p_granted;
+            credits_expired := credits_expired + v_one.p_expired;
+            credits_rolled_over := credits_rolled_over + v_one.p_rolled;
+        exception
+            when lock_not_available or serialization_failure or deadlock_detected then raise;
+            when others then    -- one that cannot be settled keeps nobody else waiting
+                raise warning 'the account % cannot be settled: %', v_id, sqlerrm;
+        end;
     end loop;
     -- counted up to 1,000: an exact count would read every due entry of the index in every step
     select count(*) into remaining from (

@@ -199,7 +199,8 @@ begin
     else
         if jsonb_typeof(p_value) = 'object' then
             p_value := pgsaas.check_limits('limits', jsonb_build_object(p_feature, p_value),
-                array['', 'period', 'second', 'minute', 'hour', 'day']) -> p_feature;
+                case when starts_with(p_feature, 'rate:') then '{second,minute,hour,day}'
+                    else array['', 'period'] end) -> p_feature;
         else
             p_value := pgsaas.check_features(jsonb_build_object(p_feature, p_value)) -> p_feature;
         end if;

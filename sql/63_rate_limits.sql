@@ -5,9 +5,10 @@
 -- come again. The bucket's row is changed in one statement, so limits are exact however many ask;
 -- it stays locked until the transaction ends: call take_rate_limit() in a transaction of its own.
 --
--- A cap binds work that asks first (64_jobs): what jobs of an account, a member, an agent or a key
--- have spent in a day or month (UTC) stays within it, running ones counted at what they hold. Lock
--- rule: caps are read and changed under the account's lock.
+-- A cap binds work that asks first (64_jobs): no job of an account, a member, an agent or a key
+-- starts that would spend more than it in a day or month (UTC), running ones counted at what they
+-- hold; one that comes to more than it held is charged all the same. Lock rule: caps are read and
+-- changed under the account's lock.
 
 create or replace function pgsaas.take_rate_limit(
     p_account_id uuid, p_bucket text, p_cost numeric default 1)

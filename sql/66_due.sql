@@ -6,10 +6,11 @@
 -- for each step; pg_cron calls that, `pgsaas worker` does the same from outside, and any number may
 -- run at once. A task that fails is reported and does not keep the others from running.
 --
--- Lock rule: each task's own; none holds an account longer than its step.
+-- Lock rule: each task's own; none holds an account longer than its step. Only the reset may wait
+-- for somebody, when it holds nothing itself: so it comes first.
 
 create or replace function pgsaas.settle_subscriptions(p_limit integer default 1000)
-returns table (done bigint, remaining bigint)
+returns table (done bigint, remaining bigint, error text)
 language plpgsql volatile rows 1
 as $$
 #variable_conflict use_column
@@ -24,15 +25,20 @@ begin
                 order by s.due_at limit p_limit)
          order by b.account_id for no key update skip locked
     loop
-        perform pgsaas.settle_subscription(v_id);
-        done := done + 1;
+        begin    -- one that cannot be settled keeps nobody else waiting
+            perform pgsaas.settle_subscription(v_id);
+            done := done + 1;
+        exception when others then
+            error := coalesce(error, format('%s (%s)', sqlerrm, v_id));
+        end;
     end loop;
     select count(*) into remaining from (
         select from pgsaas.subscriptions s where s.due_at <= pgsaas.now() limit 1000) x;
     return next;
 end $$;
 comment on function pgsaas.settle_subscriptions(integer) is
-    'Stores what time has made of up to so many subscriptions, of accounts that nobody holds.';
+    'Stores what time has made of up to so many subscriptions, of accounts that nobody holds. One '
+    'that fails is left, and the first error told.';
 
 create or replace function pgsaas.due_tasks()
 returns table (task text, due bigint, oldest_at timestamptz)
@@ -84,12 +90,12 @@ begin
         raise exception 'this database is a copy: nothing runs until `pgsaas adopt`'
             using errcode = 'PT409';
     end if;
-    foreach task in array '{settle_subscriptions,reset_monthly_credits,pay_referrals}'::text[]
+    foreach task in array '{reset_monthly_credits,settle_subscriptions,pay_referrals}'::text[]
     loop
         error := null;
         begin
             if task = 'settle_subscriptions' then
-                select x.done, x.remaining into done, remaining
+                select x.done, x.remaining, x.error into done, remaining, error
                   from pgsaas.settle_subscriptions(p_limit) x;
             elsif task = 'pay_referrals' then
                 select x.done, x.remaining into done, remaining

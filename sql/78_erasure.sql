@@ -178,7 +178,8 @@ begin
     delete from pgsaas.account_members m where m.account_id = p_account_id;
     update pgsaas.audit_events e set details = '{}' where e.account_id = p_account_id;
     perform pgsaas.erase_texts(p_account_id);
-    update pgsaas.jobs j set input = null, output = null, error = null, subjects = '{}'
+    update pgsaas.jobs j
+       set job_type = null, input = null, output = null, error = null, subjects = '{}'
      where j.account_id = p_account_id;
     delete from pgsaas.entitlement_overrides o where o.account_id = p_account_id;
     delete from pgsaas.referral_codes c where c.account_id = p_account_id;

@@ -102,6 +102,22 @@ def compare(ledger: Ledger, seed: int, n: int) -> int:
     return bulk
 
 
+def test_what_is_left_of_a_pack_stays_when_an_allowance_burns_first_again(tx: Conn) -> None:
+    ledger = Ledger(tx)
+    ledger.at(START)
+    account = ledger.on_plan(10)
+    ledger.done("add_credits", account, 100, p_source="purchase", p_priority=1)
+    ledger.done("deduct_credits", account, 10)
+    ledger.done("deduct_credits", account, 30)  # the pack is the head now
+    ledger.after(days=31)
+    assert ledger.call("reset_plain", None)["p_count"] == 1
+    assert ledger.call_all("verify_ledger") == []
+    ledger.done("deduct_credits", account, 80)
+    assert ledger.call_all("verify_ledger") == []
+    refused = ledger.call("deduct_credits", account, 1)
+    assert (refused["error_code"], refused["available"]) == ("INSUFFICIENT_CREDITS", 0)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_many_at_once_is_each_alone(tx: Conn, seed: int) -> None:
     ledger = Ledger(tx)

@@ -214,7 +214,8 @@ def test_wrong_amounts_are_refused(shop: Ledger, delta: str | int | None) -> Non
 @pytest.mark.parametrize(
     ("feature", "value"),
     [("", "true"), ("x" * 101, "true"), ("a", "[]"), ("a", "null"), ("a", '{"limit": -1}'),
-     ("a", '{"per": "period"}'), ("a", '{"limit": 1, "per": "moon"}')],
+     ("a", '{"per": "period"}'), ("a", '{"limit": 1, "per": "moon"}'),
+     ("a", '{"limit": 1, "per": "minute"}'), ("rate:a", '{"limit": 1}')],
 )  # fmt: skip
 def test_what_can_be_no_exception(shop: Ledger, feature: str, value: str) -> None:
     account = shop.account()

@@ -20,7 +20,7 @@ def redeem(ledger: Ledger, account: UUID, code: str = "SPRING") -> str | None:
 def test_a_code_is_worth_its_credits_once(ledger: Ledger) -> None:
     ledger.call("set_reward", "SPRING", CODE)
     account = ledger.account()
-    answer = ledger.done("redeem_code", account, " spring ")
+    answer = ledger.done("redeem_code", account, " spr ing\n")
     assert (answer["new_balance"], answer["grant_id"], answer["seq"]) == (50, 1, 1)
     grant = ledger.query("select source, expires_at from pgsaas.credit_grants")
     assert grant == [{"source": "bonus", "expires_at": day("2026-04-09 12:00")}]

@@ -21,6 +21,16 @@ comment on function pgsaas.subject_hashes(text, text, text) is
     'Salted hashes by which a person is known again after being erased: of the host''s id and of '
     'the address.';
 
+create or replace function pgsaas.person_hashes(p_account_id uuid) returns bytea[]
+language sql stable
+as $$
+    select coalesce(pgsaas.subject_hashes(x.realm, x.external_id, a.email), '{}')
+      from pgsaas.accounts a left join pgsaas.account_external_ids x using (account_id)
+     where a.account_id = p_account_id
+$$;
+comment on function pgsaas.person_hashes(uuid) is
+    'By what the person behind an account is known again.';
+
 -- The default plan of an account that has no subscription; without an allowance for a person who
 -- was erased before.
 create or replace function pgsaas.give_default_plan(p_account_id uuid, p_is_barred boolean)
@@ -68,7 +78,9 @@ begin
         perform pgsaas.lock_account(v_id);
         v_s := pgsaas.newest_subscription(v_id);
         if v_s.account_id is null or v_s.ended_at is not null then
-            if not pgsaas.give_default_plan(v_id, false) then
+            if not pgsaas.give_default_plan(v_id, exists (
+                    select from pgsaas.erased_subjects e
+                     where e.subject_hash = any (pgsaas.person_hashes(v_id)))) then
                 raise exception 'there is no default plan' using errcode = 'PT422';
             end if;
             assigned := assigned + 1;

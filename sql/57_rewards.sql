@@ -120,16 +120,6 @@ end $$;
 comment on function pgsaas.grant_reward(pgsaas.account_balances, text, numeric, interval, text) is
     'Grants a settled account a reward; the caller stores the balance.';
 
-create or replace function pgsaas.person_hashes(p_account_id uuid) returns bytea[]
-language sql stable
-as $$
-    select coalesce(pgsaas.subject_hashes(x.realm, x.external_id, a.email), '{}')
-      from pgsaas.accounts a left join pgsaas.account_external_ids x using (account_id)
-     where a.account_id = p_account_id
-$$;
-comment on function pgsaas.person_hashes(uuid) is
-    'By what the person behind an account is known again.';
-
 create or replace function pgsaas.redeem_code(p_account_id uuid, p_code text)
 returns table (success boolean, new_balance numeric, available numeric, error_code text,
     error_message text, seq bigint, replayed boolean, grant_id bigint)

@@ -280,14 +280,16 @@ def test_subscribers_are_moved_to_new_terms(shop: Ledger) -> None:
 
 def test_accounts_that_were_there_before_get_the_default_plan(ledger: Ledger) -> None:
     accounts = [ledger.account() for _ in range(3)]
-    gone = ledger.account()
+    gone = ledger.account(p_email="gone@example.com")
     ledger.call("erase_account", gone, "asked for")
+    back = ledger.account(p_email="gone@example.com")
     with ledger.raises("PT422"):
         ledger.call("assign_default_plan")
     set_plans(ledger)
     ledger.call("start_subscription", accounts[0], "pro")
-    assert ledger.call("assign_default_plan", 1) == {"assigned": 1, "remaining": 1}
-    assert ledger.call("assign_default_plan") == {"assigned": 1, "remaining": 0}
+    assert ledger.call("assign_default_plan", 1) == {"assigned": 1, "remaining": 2}
+    assert ledger.call("assign_default_plan") == {"assigned": 2, "remaining": 0}
+    assert (state(ledger, back)[0], free(ledger, back)) == ("free", 0)
     assert sorted(free(ledger, account) for account in accounts) == [100, 100, 1000]
     assert ledger.call("assign_default_plan") == {"assigned": 0, "remaining": 0}
 

@@ -236,7 +236,7 @@ PLANS_FAULTS = [
     ),
     Fault(
         "a spend cap keeps what a failed job has spent",
-        "sql/64_jobs.sql",
+        "sql/65_job_ends.sql",
         "v_job.subjects, -v_was, v_job.created_at",
         "v_job.subjects, 0 * v_was, v_job.created_at",
         JOBS,
@@ -278,14 +278,14 @@ PLANS_FAULTS = [
     ),
     Fault(
         "a job that failed is charged",
-        "sql/64_jobs.sql",
+        "sql/65_job_ends.sql",
         "    elsif v_job.job_status = 'completed' and v_job.cost_credits > 0 then",
         "    elsif false then",
         JOBS,
     ),
     Fault(
         "a completed job is charged again",
-        "sql/64_jobs.sql",
+        "sql/65_job_ends.sql",
         "    if v_job.job_status = 'completed'\n",
         "    if v_job.job_status = 'never'\n",
         JOBS,

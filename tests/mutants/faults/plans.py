@@ -224,7 +224,7 @@ PLANS_FAULTS = [
         "a bucket is never empty",
         "sql/63_rate_limits.sql",
         ") / v_seconds) >= p_cost",
-        "/ v_seconds) >= 0",
+        ") / v_seconds) >= 0",
         ENTITLEMENTS,
     ),
     Fault(

@@ -24,13 +24,15 @@ create or replace function pgsaas.schedule_jobs(p_schedule text default '* * * *
 returns text
 language plpgsql volatile
 as $$
+declare
+    v_schema constant text := 'cron';    -- pg_cron's own, wherever it is installed
 begin
     if not pgsaas.has_pg_cron() then
         raise exception 'pg_cron is not in this database' using errcode = 'PT422',
             hint = '`pgsaas cron schedule` finds it in another, `pgsaas worker` needs none.';
     end if;
     perform pgsaas.unschedule_jobs();
-    execute 'select cron.schedule($1, $2, $3)'
+    execute format('select %I.schedule($1, $2, $3)', v_schema)
         using pgsaas.job_name(current_database()), p_schedule, 'call pgsaas.run_all_due()';
     return pgsaas.job_name(current_database());
 end $$;
@@ -42,13 +44,15 @@ create or replace function pgsaas.unschedule_jobs() returns boolean
 language plpgsql volatile
 as $$
 declare
+    v_schema constant text := 'cron';    -- pg_cron's own, wherever it is installed
     v_id bigint;
 begin
     if pgsaas.has_pg_cron() then
-        execute 'select j.jobid from cron.job j where j.jobname = $1 and j.username = current_user'
+        execute format('select j.jobid from %I.job j where j.jobname = $1 and j.username'
+            ' = current_user', v_schema)
             into v_id using pgsaas.job_name(current_database());
         if v_id is not null then
-            execute 'select cron.unschedule($1)' using v_id;
+            execute format('select %I.unschedule($1)', v_schema) using v_id;
         end if;
     end if;
     return v_id is not null;

@@ -21,6 +21,7 @@ from pgsaas.cli.events import events
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
+from pgsaas.cli.rewards import rewards
 from pgsaas.cli.schedule import cron, worker
 from pgsaas.cli.staff import admins, audit
 from pgsaas.cli.subscriptions import subscriptions
@@ -47,6 +48,7 @@ COMMANDS: list[click.Command] = [
     subscriptions,
     events,
     usage,
+    rewards,
     import_balances,
     compare_balances,
     worker,

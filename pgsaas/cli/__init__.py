@@ -18,6 +18,7 @@ from pgsaas.cli.credits import credits  # noqa: A004
 from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
 from pgsaas.cli.events import events
+from pgsaas.cli.jobs import jobs
 from pgsaas.cli.migrate import adopt, migrate, status
 from pgsaas.cli.moving import compare_balances, import_balances
 from pgsaas.cli.output import Output, shared_options
@@ -48,6 +49,7 @@ COMMANDS: list[click.Command] = [
     subscriptions,
     events,
     usage,
+    jobs,
     rewards,
     import_balances,
     compare_balances,

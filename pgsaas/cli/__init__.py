@@ -17,6 +17,7 @@ from pgsaas.cli.clock import clock
 from pgsaas.cli.credits import credits  # noqa: A004
 from pgsaas.cli.demo import demo
 from pgsaas.cli.doctor import doctor
+from pgsaas.cli.entitlements import entitlements
 from pgsaas.cli.events import events
 from pgsaas.cli.jobs import jobs
 from pgsaas.cli.migrate import adopt, migrate, status
@@ -49,6 +50,7 @@ COMMANDS: list[click.Command] = [
     subscriptions,
     events,
     usage,
+    entitlements,
     jobs,
     rewards,
     import_balances,

@@ -11,7 +11,7 @@ alter table pgsaas.account_balances
 comment on column pgsaas.account_balances.terms_end_at is
     'The end of the last period with these terms (allowance, rollover limit); null for no end.';
 comment on column pgsaas.account_balances.next_terms is
-    '{"allowance", "rollover_limit", "burn_order"} that follow; null with a terms_end_at: no further period.';
+    '{"allowance", "rollover_limit", "burn_order", "then"} that follow, "then" being what comes after them, from its "at" on; null with a terms_end_at: no further period.';
 
 create table if not exists pgsaas.subscriptions (
     account_id uuid not null,

@@ -223,6 +223,16 @@ begin
 end $$;
 comment on function pgsaas.check_administers() is 'Raises PT403 unless may_administer().';
 
+create or replace function pgsaas.check_system() returns void
+language plpgsql stable parallel restricted
+as $$
+begin
+    if not pgsaas.acts_as_system() then
+        raise exception 'only the system may do this' using errcode = 'PT403';
+    end if;
+end $$;
+comment on function pgsaas.check_system() is 'Raises PT403 for a user.';
+
 create or replace function pgsaas.actor() returns text
 language sql stable parallel restricted
 as $$

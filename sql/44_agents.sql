@@ -1,7 +1,7 @@
 -- Agents: what does work for credits, as data.
 --
 -- An agent names the plan it needs, what an action of it costs, and whether it can be used yet. The
--- price is where a hold begins (58_jobs); what the work cost in the end is charged when it is done.
+-- price is where a hold begins (64_jobs); what the work cost in the end is charged when it is done.
 -- An agent that is taken away is disabled, never deleted: jobs name it.
 --
 -- Lock rule: the agent's row, nothing else; of two that meet, the one that began first loses

@@ -203,3 +203,21 @@ end $$;
 comment on function pgsaas.project_subscription(pgsaas.subscriptions, timestamptz) is
     'The newest subscription of an account as it is at p_at, and the one to the default plan that '
     'follows if it has ended meanwhile.';
+
+create or replace function pgsaas.subscription_at(p_account_id uuid, p_at timestamptz)
+returns pgsaas.subscriptions
+language plpgsql stable
+as $$
+declare
+    v_s pgsaas.subscriptions;
+begin
+    select * into v_s from pgsaas.subscriptions s where s.account_id = p_account_id
+     order by s.subscription_id desc limit 1;
+    if v_s.due_at <= p_at then
+        select * into v_s from pgsaas.project_subscription(v_s, p_at) x
+         order by x.subscription_id desc limit 1;
+    end if;
+    return v_s;
+end $$;
+comment on function pgsaas.subscription_at(uuid, timestamptz) is
+    'The newest subscription of an account as it is at a time not before its last change.';

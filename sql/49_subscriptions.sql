@@ -158,6 +158,23 @@ comment on function pgsaas.settle_subscription(uuid) is
     'Locks the account and brings its subscription up to account time, which it returns, too. '
     'PT404 for no account.';
 
+create or replace function pgsaas.close_subscription(
+    p_s pgsaas.subscriptions, p_status text, p_at timestamptz)
+returns void
+language plpgsql volatile
+as $$
+begin
+    p_s.status := p_status;
+    p_s.ended_at := p_at;
+    p_s.canceled_at := case when p_status = 'canceled' then coalesce(p_s.canceled_at, p_at) end;
+    p_s.change_at := null;
+    p_s.change_kind := null;
+    p_s.next_plan := null;
+    perform pgsaas.store_subscription(p_s);
+end $$;
+comment on function pgsaas.close_subscription(pgsaas.subscriptions, text, timestamptz) is
+    'Stores the end of a live subscription; the ledger is not told.';
+
 create or replace function pgsaas.end_subscription(
     p_s pgsaas.subscriptions, p_status text, p_at timestamptz)
 returns void
@@ -168,13 +185,7 @@ declare
 begin
     p_s.follows := null;
     v_default := pgsaas.default_subscription(p_s, p_at);
-    p_s.status := p_status;
-    p_s.ended_at := p_at;
-    p_s.canceled_at := case when p_status = 'canceled' then coalesce(p_s.canceled_at, p_at) end;
-    p_s.change_at := null;
-    p_s.change_kind := null;
-    p_s.next_plan := null;
-    perform pgsaas.store_subscription(p_s);
+    perform pgsaas.close_subscription(p_s, p_status, p_at);
     if v_default.account_id is not null then
         perform pgsaas.store_subscription(v_default);
         perform pgsaas.apply_terms(v_default);
@@ -226,9 +237,10 @@ begin
           or p_allowance <> round(p_allowance, 6) then
         raise exception 'an allowance is 0 to 10^12 with at most 6 decimals, not %', p_allowance
             using errcode = '22023';
-    elsif p_unit_amount < 0 or p_currency !~ '^[a-z]{3}$'
+    elsif p_unit_amount not between 0 and 99999999 or p_currency !~ '^[a-z]{3}$'
           or p_unit_amount is not null and p_currency is null then
-        raise exception 'a price is an amount from 0 with a currency of three small letters'
+        raise exception 'a price is an amount from 0 to 99999999 with a currency of three small '
+            'letters'
             using errcode = '22023';
     end if;
     if p_plan_id is distinct from p_s.plan_id then

@@ -129,9 +129,7 @@ declare
     v_realm text := coalesce(p_realm, pgsaas.identity_realm());
     v_known text;
 begin
-    if not pgsaas.acts_as_system() then
-        raise exception 'only the system may do this' using errcode = 'PT403';
-    end if;
+    perform pgsaas.check_system();
     perform pgsaas.check_profile(p_name, p_email, p_profile);
     if p_kind is null or p_kind not in ('user', 'organization') then
         raise exception 'kind must be user or organization' using errcode = '22023';

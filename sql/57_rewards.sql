@@ -216,9 +216,7 @@ declare
     v_b pgsaas.account_balances;
     v_referrer uuid;
 begin
-    if not pgsaas.acts_as_system() then
-        raise exception 'only the system may do this' using errcode = 'PT403';
-    end if;
+    perform pgsaas.check_system();
     v_b := pgsaas.lock_account(p_account_id);
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
@@ -286,9 +284,7 @@ create or replace function pgsaas.reward_referral(p_account_id uuid) returns boo
 language plpgsql volatile security definer set search_path = ''
 as $$
 begin
-    if not pgsaas.acts_as_system() then
-        raise exception 'only the system may do this' using errcode = 'PT403';
-    end if;
+    perform pgsaas.check_system();
     return pgsaas.earn_referral(p_account_id);
 end $$;
 comment on function pgsaas.reward_referral(uuid) is

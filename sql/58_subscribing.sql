@@ -23,16 +23,6 @@ end $$;
 comment on function pgsaas.check_subscription(pgsaas.subscriptions) is
     'Raises PT422 unless there is a live subscription that somebody started.';
 
-create or replace function pgsaas.check_system() returns void
-language plpgsql stable
-as $$
-begin
-    if not pgsaas.acts_as_system() then
-        raise exception 'only the system may do this' using errcode = 'PT403';
-    end if;
-end $$;
-comment on function pgsaas.check_system() is 'Raises PT403 for a user.';
-
 create or replace function pgsaas.start_subscription(
     p_account_id uuid, p_plan_id text, p_interval text default 'month',
     p_quantity integer default 1, p_is_trial boolean default false,
@@ -94,9 +84,7 @@ begin
         v_s.expires_with_trial := true;
     end if;
     if v_was.ended_at is null and v_was.account_id is not null then
-        v_was.status := 'canceled';
-        v_was.ended_at := v_at;
-        perform pgsaas.store_subscription(v_was);
+        perform pgsaas.close_subscription(v_was, 'canceled', v_at);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
     if pgsaas.has_period(p_account_id) and exists (
@@ -131,11 +119,11 @@ comment on function pgsaas.start_subscription(uuid, text, text, integer, boolean
     'its first allowance. p_interval (month or year) is what one payment covers, credits come by '
     'the month; p_quantity multiplies them. With p_is_trial it runs for the plan''s trial_days and '
     'expires then unless set_subscription_status() says it was paid for; once per account, not '
-    'for a person who was erased before. A '
-    'contract may have its own p_allowance and p_unit_amount. p_anchor: a time in the past that '
-    'periods are counted from, such as the first of a month. The price is the plan''s for the '
-    'interval and currency. PT404 for no account or plan, PT409 where a subscription runs, PT422 '
-    'for a retired plan, a missing price or a trial that cannot be, 22023. Only the system: PT403.';
+    'for a person who was erased before. A contract may have its own p_allowance and '
+    'p_unit_amount. p_anchor: a time in the past that periods are counted from, such as the first '
+    'of a month. The price is the plan''s for the interval and currency. PT404 for no account or '
+    'plan, PT409 where a subscription runs, PT422 for a retired plan, a missing price or a trial '
+    'that cannot be, 22023. Only the system: PT403.';
 
 create or replace function pgsaas.plan_change(
     p_s pgsaas.subscriptions, p_at timestamptz, p_new pgsaas.subscriptions,
@@ -221,11 +209,7 @@ begin
     v_at := greatest(pgsaas.now(), v_b.last_at);
     v_b := pgsaas.project_account(v_b);
     v_b.last_at := v_at;
-    select x.* into v_s
-      from (select * from pgsaas.subscriptions s where s.account_id = p_account_id
-             order by s.subscription_id desc limit 1) n,
-           pgsaas.project_subscription(n, v_at) x
-     order by x.subscription_id desc limit 1;
+    v_s := pgsaas.subscription_at(p_account_id, v_at);
     v_new := pgsaas.changed_subscription(v_s, p_plan_id, p_interval, p_quantity, p_allowance,
         p_unit_amount);
     v_terms := pgsaas.plan_terms(v_new);

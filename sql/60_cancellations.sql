@@ -172,13 +172,14 @@ begin
         if v_s.next_plan ->> 'plan_id' = p_plan_id then
             v_s.next_plan := v_s.next_plan || jsonb_build_object('plan_version', v_version);
         end if;
-        if v_s.currency is not null then    -- what was agreed stays where the plan has no price
-            select x.unit_amount into v_s.unit_amount from pgsaas.plan_prices x
+        v_s.unit_amount := coalesce((    -- a contract's stays, and one that the plan has no more
+            select x.unit_amount
+              from pgsaas.plan_prices x
+              join pgsaas.plan_prices o using (plan_id, billing_interval, currency)
              where x.plan_id = p_plan_id and x.version = v_version
-               and x.billing_interval = v_s.billing_interval and x.currency = v_s.currency;
-            v_s.unit_amount := coalesce(v_s.unit_amount,
-                (v_settled.p_s).unit_amount);
-        end if;
+               and o.version = (v_settled.p_s).plan_version and o.unit_amount = v_s.unit_amount
+               and x.billing_interval = v_s.billing_interval and x.currency = v_s.currency),
+            v_s.unit_amount);
         perform pgsaas.store_subscription(v_s);
         perform pgsaas.apply_terms(v_s);
         perform pgsaas.audit('subscription.migrated', v_id, jsonb_build_object('plan', p_plan_id,
@@ -192,5 +193,5 @@ end $$;
 comment on function pgsaas.migrate_subscribers(text, integer, text) is
     'Gives subscribers of older versions of a plan its current terms and price, up to p_limit of '
     'them (null: all). A higher allowance is granted at once as far as it is above the month''s, '
-    'anything lower counts from the next month on; contracts keep their own. PT404. For the system '
-    'and staff: PT403. Audited.';
+    'anything lower counts from the next month on; contracts keep their own allowance and price. '
+    'PT404. For the system and staff: PT403. Audited.';

@@ -10,24 +10,6 @@
 -- statement whether that still fits. It belongs into the transaction that makes the thing it
 -- counts, and is undone with it. Lock rule: that one row; no account is locked.
 
-create or replace function pgsaas.subscription_at(p_account_id uuid, p_at timestamptz)
-returns pgsaas.subscriptions
-language plpgsql stable
-as $$
-declare
-    v_s pgsaas.subscriptions;
-begin
-    select * into v_s from pgsaas.subscriptions s where s.account_id = p_account_id
-     order by s.subscription_id desc limit 1;
-    if v_s.due_at <= p_at then
-        select * into v_s from pgsaas.project_subscription(v_s, p_at) x
-         order by x.subscription_id desc limit 1;
-    end if;
-    return v_s;
-end $$;
-comment on function pgsaas.subscription_at(uuid, timestamptz) is
-    'The newest subscription of an account as it is at a time not before its last change.';
-
 -- What an account has of a feature; the limit as check_limits() stores it.
 create or replace function pgsaas.entitlement(
     p_account_id uuid, p_feature text, out at timestamptz, out value jsonb, out source text,

@@ -149,12 +149,7 @@ begin
     perform pgsaas.store_balance(v_b);
     v_s := pgsaas.newest_subscription(p_account_id);
     if v_s.account_id is not null and v_s.ended_at is null then
-        v_s.status := 'canceled';
-        v_s.ended_at := v_b.last_at;
-        v_s.change_at := null;
-        v_s.change_kind := null;
-        v_s.next_plan := null;
-        perform pgsaas.store_subscription(v_s);
+        perform pgsaas.close_subscription(v_s, 'canceled', v_b.last_at);
     end if;
     update pgsaas.accounts a set name = null, email = null, profile = '{}', erased_at = pgsaas.now()
      where a.account_id = p_account_id;

@@ -257,7 +257,7 @@ def test_a_subscriber_keeps_what_they_bought(shop: Ledger) -> None:
 
 def test_subscribers_are_moved_to_new_terms(shop: Ledger) -> None:
     accounts = [subscribed(shop, p_quantity=n) for n in (1, 2)]
-    contract = subscribed(shop, p_allowance=7)
+    contract = subscribed(shop, p_allowance=7, p_currency="usd", p_unit_amount=50)
     shop.call(
         "set_plan", "pro", PLANS["pro"] | {"allowance": 1500, "prices": [USD | {"amount": 1}]}
     )
@@ -267,6 +267,7 @@ def test_subscribers_are_moved_to_new_terms(shop: Ledger) -> None:
     assert [free(shop, account) for account in accounts] == [1600, 3100]
     assert free(shop, contract) == 107
     assert subscription(shop, accounts[0])["unit_amount"] == 1
+    assert subscription(shop, contract)["unit_amount"] == 50
     shop.call("change_plan", accounts[1], p_quantity=1)
     shop.call("set_plan", "pro", PLANS["pro"] | {"allowance": 10})
     shop.call("migrate_subscribers", "pro")
@@ -603,6 +604,7 @@ WRONG = [
     ("22023", {"p_allowance": Decimal("NaN")}),
     ("22023", {"p_unit_amount": -1, "p_currency": "usd"}),
     ("22023", {"p_unit_amount": 1}),
+    ("22023", {"p_unit_amount": 10**8, "p_currency": "usd"}),
     ("22023", {"p_unit_amount": 1, "p_currency": "dollar"}),
     ("22023", {"p_anchor": day("2027-01-01")}),
     ("PT422", {"p_currency": "eur"}),

@@ -94,6 +94,18 @@ comment on function pgsaas.term_interval(jsonb, text, interval, interval) is
     'A term that is a number of days, weeks, months or years, or its default. Raises 22023 for '
     'anything else.';
 
+create or replace function pgsaas.check_no_rate(p_name text) returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if starts_with(p_name, 'rate:') then
+        raise exception 'the name "%" is that of a rate limit: {"limit", "per"} with second, '
+            'minute, hour or day', p_name using errcode = '22023';
+    end if;
+end $$;
+comment on function pgsaas.check_no_rate(text) is
+    'Raises 22023 for a feature or limit with the name of a rate limit.';
+
 create or replace function pgsaas.check_features(p_features jsonb) returns jsonb
 language plpgsql immutable parallel safe
 as $$
@@ -112,6 +124,7 @@ begin
         raise exception 'feature "%" is true, false, a text or a number, not %', v_odd.key,
             v_odd.value using errcode = '22023';
     end if;
+    perform pgsaas.check_no_rate(f) from jsonb_object_keys(p_features) f;
     return p_features;
 end $$;
 comment on function pgsaas.check_features(jsonb) is
@@ -147,6 +160,9 @@ begin
             v_value := v_value || '{"limit": null}';
         else
             perform pgsaas.term_number(v_value, 'limit', 0, 1000000000000, 6);
+        end if;
+        if '' = any (p_per) then
+            perform pgsaas.check_no_rate(v_limit.key);
         end if;
         v_checked := v_checked || jsonb_build_object(v_limit.key, jsonb_strip_nulls(
             jsonb_build_object('per', v_value -> 'per'))

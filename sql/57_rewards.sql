@@ -159,7 +159,8 @@ begin
              where a.account_id = p_account_id
                and a.created_at < v_b.last_at - v_reward.account_age) then
         error_code := 'CODE_NOT_ALLOWED';
-        error_message := 'the account may not redeem this code';
+        error_message := case when v_b.is_frozen then 'the account is frozen'
+            else 'the code is for newer accounts' end;
     elsif v_reward.redeemed >= v_reward.max_redemptions then
         error_code := 'CODE_EXHAUSTED';
         error_message := 'the code was redeemed as often as it may be';

@@ -31,7 +31,8 @@ begin
     if not found then
         v_s := pgsaas.subscription_at(p_account_id, at);
         source := case when pgsaas.gives_access(v_s.status) then 'plan' else 'inactive' end;
-        select coalesce(v.limits -> p_feature, v.features -> p_feature) into value
+        select case when starts_with(p_feature, 'rate:') then v.rate_limits -> substr(p_feature, 6)
+                   else coalesce(v.limits -> p_feature, v.features -> p_feature) end into value
           from pgsaas.plan_versions v
          where v.plan_id = v_s.plan_id and v.version = v_s.plan_version;
         source := case when value is null then 'none' else source end;
@@ -45,8 +46,48 @@ begin
     end if;
 end $$;
 comment on function pgsaas.entitlement(uuid, text) is
-    'What an account has of a feature now, from its plan, an override, or not (inactive, none), '
-    'and the month in which a limit counts.';
+    'What an account has of a feature, a limit or the rate limit "rate:BUCKET" now, by its plan, '
+    'an override, or not (inactive, none), and the month in which a limit counts.';
+
+create or replace function pgsaas.refilled(
+    p_tokens numeric, p_filled_at timestamptz, p_limit numeric, p_seconds numeric,
+    p_at timestamptz)
+returns numeric
+language sql immutable parallel safe
+as $$
+    select least(p_limit, p_tokens + p_limit * greatest(0, extract(epoch from p_at - p_filled_at))
+        / p_seconds)
+$$;
+comment on function pgsaas.refilled(numeric, timestamptz, numeric, numeric, timestamptz) is
+    'The tokens in a bucket that holds p_limit and fills in p_seconds.';
+
+create or replace function pgsaas.rate_limit(
+    p_account_id uuid, p_bucket text, p_terms jsonb, out limit_value numeric, out seconds numeric,
+    out tokens numeric)
+language plpgsql stable
+as $$
+begin
+    limit_value := (p_terms ->> 'limit')::numeric;
+    seconds := case p_terms ->> 'per' when 'second' then 1 when 'minute' then 60
+        when 'hour' then 3600 else 86400 end;
+    select pgsaas.refilled(r.tokens, r.filled_at, limit_value, seconds, pgsaas.now()) into tokens
+      from pgsaas.rate_limits r where r.account_id = p_account_id and r.bucket = p_bucket;
+    tokens := coalesce(tokens, limit_value);
+end $$;
+comment on function pgsaas.rate_limit(uuid, text, jsonb) is
+    'A rate limit by its terms (null: none): in how many seconds the bucket fills, and the tokens '
+    'in it now.';
+
+create or replace function pgsaas.full_at(p_tokens numeric, p_limit numeric, p_seconds numeric)
+returns timestamptz
+language sql stable
+as $$
+    select pgsaas.now() + make_interval(secs => coalesce(
+        (p_limit - p_tokens) * p_seconds / nullif(p_limit, 0), 0)::double precision)
+     where p_limit is not null
+$$;
+comment on function pgsaas.full_at(numeric, numeric, numeric) is
+    'When a bucket is full again; null without a limit.';
 
 create or replace function pgsaas.check_entitlement(p_account_id uuid, p_feature text)
 returns table (allowed boolean, value jsonb, limit_value numeric, used numeric, remaining numeric,
@@ -56,7 +97,7 @@ as $$
 #variable_conflict use_column
 declare
     v_found record;
-    v_is_limit boolean;
+    v_rate record;
 begin
     if not pgsaas.may(p_account_id, 'read') then
         p_account_id := null;
@@ -64,8 +105,17 @@ begin
     v_found := pgsaas.entitlement(p_account_id, p_feature);
     source := v_found.source;
     resets_at := v_found.period_end;
-    v_is_limit := jsonb_typeof(v_found.value) = 'object';
-    if v_is_limit then
+    if starts_with(p_feature, 'rate:') then
+        v_rate := pgsaas.rate_limit(p_account_id, substr(p_feature, 6), v_found.value);
+        value := v_found.value -> 'per';
+        limit_value := v_rate.limit_value;
+        remaining := floor(v_rate.tokens);
+        used := limit_value - remaining;
+        resets_at := pgsaas.full_at(v_rate.tokens, limit_value, v_rate.seconds);
+        allowed := coalesce(remaining >= 1, true);
+        return next;
+        return;
+    elsif jsonb_typeof(v_found.value) = 'object' then
         limit_value := (v_found.value ->> 'limit')::numeric;
         used := coalesce((
             select u.used from pgsaas.entitlement_usage u
@@ -84,7 +134,9 @@ comment on function pgsaas.check_entitlement(uuid, text) is
     'Whether an account may use a feature, or one more of a limit: value of the feature, or '
     'limit_value (null: no limit), used, remaining and when a limit per period counts anew. source '
     'says why: plan, override, inactive (the subscription gives no access), none (not part of the '
-    'plan; unknown and foreign accounts, too).';
+    'plan; unknown and foreign accounts, too). Of the rate limit "rate:BUCKET" value is the time '
+    'it is per, remaining the whole tokens in the bucket, resets_at when it is full again; without '
+    'one everything is allowed.';
 
 create or replace function pgsaas.use_entitlement(
     p_account_id uuid, p_feature text, p_delta numeric default 1)
@@ -115,7 +167,8 @@ begin
     if p_delta > 0 and v_found.source = 'inactive' then
         error_code := 'SUBSCRIPTION_INACTIVE';
         error_message := 'the subscription gives no access';
-    elsif jsonb_typeof(v_found.value) is distinct from 'object' then
+    elsif jsonb_typeof(v_found.value) is distinct from 'object'
+          or starts_with(p_feature, 'rate:') then
         error_code := 'PLAN_REQUIRED';
         error_message := format('the plan has no "%s" to use up', p_feature);
     else

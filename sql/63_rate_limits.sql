@@ -20,8 +20,7 @@ as $$
 declare
     v_now constant timestamptz := pgsaas.now();
     v_terms jsonb;
-    v_s pgsaas.subscriptions;
-    v_seconds numeric;
+    v_found record;
     v_tokens numeric;
 begin
     if p_cost is null or not (p_cost > 0 and p_cost <= 1000000000000)
@@ -32,46 +31,31 @@ begin
           or not exists (select from pgsaas.accounts a where a.account_id = p_account_id) then
         perform pgsaas.raise_not_found('account');
     end if;
-    select o.value into v_terms from pgsaas.entitlement_overrides o
-     where o.account_id = p_account_id and o.feature = 'rate:' || p_bucket
-       and coalesce(o.ends_at > v_now, true);
-    if not found then
-        v_s := pgsaas.subscription_at(p_account_id, v_now);
-        select v.rate_limits -> p_bucket into v_terms from pgsaas.plan_versions v
-         where v.plan_id = v_s.plan_id and v.version = v_s.plan_version;
-    end if;
-    limit_value := (v_terms ->> 'limit')::numeric;
+    v_terms := (pgsaas.entitlement(p_account_id, 'rate:' || p_bucket)).value;
+    v_found := pgsaas.rate_limit(p_account_id, p_bucket, v_terms);
+    limit_value := v_found.limit_value;
     allowed := true;
     if limit_value is null then
         return next;
         return;
     end if;
-    v_seconds := case v_terms ->> 'per' when 'second' then 1 when 'minute' then 60
-        when 'hour' then 3600 else 86400 end;
     insert into pgsaas.rate_limits as r (account_id, bucket, tokens, filled_at)
     select p_account_id, p_bucket, limit_value - p_cost, v_now where p_cost <= limit_value
     on conflict (account_id, bucket) do update
-       set tokens = least(limit_value, r.tokens + limit_value
-               * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds) - p_cost,
+       set tokens = pgsaas.refilled(r.tokens, r.filled_at, limit_value, v_found.seconds, v_now)
+               - p_cost,
            filled_at = greatest(r.filled_at, v_now)
-     where least(limit_value, r.tokens + limit_value
-               * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds) >= p_cost
+     where pgsaas.refilled(r.tokens, r.filled_at, limit_value, v_found.seconds, v_now) >= p_cost
     returning r.tokens into v_tokens;
     allowed := found;
     if not allowed then
-        select least(limit_value, r.tokens + limit_value
-                   * greatest(0, extract(epoch from v_now - r.filled_at)) / v_seconds)
-          into v_tokens from pgsaas.rate_limits r
-         where r.account_id = p_account_id and r.bucket = p_bucket;
-        v_tokens := coalesce(v_tokens, limit_value);
+        v_tokens := (pgsaas.rate_limit(p_account_id, p_bucket, v_terms)).tokens;
         if p_cost <= limit_value then    -- else it never fits
-            retry_after := ceil((p_cost - v_tokens) * v_seconds / limit_value * 1000) / 1000;
+            retry_after := ceil((p_cost - v_tokens) * v_found.seconds / limit_value * 1000) / 1000;
         end if;
     end if;
     remaining := floor(v_tokens);
-    reset_at := v_now + make_interval(
-        secs => coalesce((limit_value - v_tokens) * v_seconds / nullif(limit_value, 0),
-            0)::double precision);
+    reset_at := pgsaas.full_at(v_tokens, limit_value, v_found.seconds);
     return next;
 end $$;
 comment on function pgsaas.take_rate_limit(uuid, text, numeric) is

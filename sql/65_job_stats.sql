@@ -22,9 +22,8 @@ begin
     end if;
     return query
         select j.job_id, j.job_type, j.agent_id, j.action, j.job_status,
-               case j.job_status when 'abandoned' then 0 else j.cost_credits end, j.plan_id,
-               j.plan_required, j.created_at, j.ended_at, j.expires_at, j.seq, j.hold_id, j.input,
-               j.output, j.error
+               j.cost_credits, j.plan_id, j.plan_required, j.created_at, j.ended_at,
+               j.expires_at, j.seq, j.hold_id, j.input, j.output, j.error
           from pgsaas.current_jobs j
          where j.account_id = p_account_id and (p_status is null or j.job_status = p_status)
            and (p_before is null or j.created_at < p_before)
@@ -70,3 +69,33 @@ comment on function pgsaas.job_stats(uuid, timestamptz, timestamptz, text[]) is
     'How many jobs began in a time, what became of them, the share of those that have ended which '
     'were completed, and what they cost: of an account, or of all that the caller may see; by '
     'agent, plan (that of the account when it began) and type, dearest first. 22023.';
+
+create or replace function pgsaas.list_spend_caps(p_account_id uuid)
+returns table (subject_kind text, subject text, cap numeric, cap_interval text, spent numeric,
+    remaining numeric, counted_since timestamptz, resets_at timestamptz)
+language plpgsql stable
+as $$
+begin
+    return query
+        select c.subject_kind, c.subject, c.cap, c.cap_interval, s.spent,
+               greatest(0, c.cap - s.spent), greatest(c.period_start, t.starts_at), t.ends_at
+          from pgsaas.spend_caps c
+          join pgsaas.account_balances b on b.account_id = c.account_id
+         cross join lateral (
+               select date_trunc(c.cap_interval, greatest(pgsaas.now(), b.last_at), 'UTC')) d (day)
+         cross join lateral (
+               select d.day as starts_at, (d.day at time zone 'UTC'
+                   + ('1 ' || c.cap_interval)::interval) at time zone 'UTC' as ends_at) t
+         cross join lateral (    -- jobs that have ended, and nobody has noticed
+               select greatest(0, coalesce(sum(j.cost_credits - x.cost_credits), 0) + case
+                          when c.period_start >= t.starts_at then c.spent else 0 end) as spent
+                 from pgsaas.jobs x join pgsaas.current_jobs j using (account_id, job_id)
+                where x.account_id = c.account_id and x.job_status = 'running'
+                  and j.job_status <> 'running' and x.subjects ->> c.subject_kind = c.subject
+                  and x.created_at >= greatest(c.period_start, t.starts_at)) s
+         where c.account_id = p_account_id
+         order by array_position('{account,member,agent,key}', c.subject_kind), c.subject;
+end $$;
+comment on function pgsaas.list_spend_caps(uuid) is
+    'The spend caps of an account, with what jobs have spent of each in the present day or month '
+    '(UTC), running ones at what they hold, what is left, since when it counts, and until when.';

@@ -61,19 +61,28 @@ select b.account_id, s.subscription_id, s.plan_id, s.plan_version, v.name as pla
   join pgsaas.plan_versions v on v.plan_id = s.plan_id and v.version = s.plan_version;
 
 create temporary view current_jobs with (security_invoker = true) as
-select j.account_id, j.job_id, j.job_type, j.agent_id, j.action,
-       case when x.is_over then 'abandoned' else j.job_status end as job_status, j.cost_credits,
+select j.account_id, j.job_id, j.job_type, j.agent_id, j.action, x.job_status,
+       case when x.job_status = 'abandoned' then 0 else coalesce(t.cost, j.cost_credits) end
+           as cost_credits,
        j.plan_id, j.plan_required, j.created_at,
-       case when x.is_over then x.expires_at else j.ended_at end as ended_at, x.expires_at, j.seq,
-       j.hold_id, j.input, j.output, j.error
+       case when j.job_status <> 'running' then j.ended_at when x.job_status = 'completed' then
+           h.closed_at when x.job_status = 'abandoned' then x.expires_at end as ended_at,
+       x.expires_at, coalesce(t.seq, j.seq) as seq, j.hold_id, j.input, j.output, j.error
   from pgsaas.jobs j
   join pgsaas.account_balances b on b.account_id = j.account_id
   left join pgsaas.credit_holds h on h.account_id = j.account_id and h.hold_id = j.hold_id
        and j.job_status = 'running'
+  left join lateral (
+       select t.seq, -t.amount as cost from pgsaas.credit_transactions t
+        where h.state = 'captured' and t.account_id = h.account_id and t.hold_id = h.hold_id
+          and t.transaction_type = 'capture') t on true
  cross join lateral (
        select coalesce(h.expires_at, j.expires_at) as expires_at,
-              j.job_status = 'running' and coalesce(h.expires_at, j.expires_at)
-                  <= greatest(pgsaas.now(), b.last_at) as is_over) x;
+              case when j.job_status <> 'running' then j.job_status
+                   when h.state = 'captured' then 'completed'
+                   when coalesce(h.expires_at, j.expires_at) <= greatest(pgsaas.now(), b.last_at)
+                       then 'abandoned'
+                   else 'running' end as job_status) x;
 
 do $$
 declare
@@ -120,4 +129,5 @@ comment on view pgsaas.current_subscriptions is
     'as done.';
 
 comment on view pgsaas.current_jobs is
-    'Every job with what has become of it; one whose time is over is shown as abandoned.';
+    'Every job with what has become of it; one whose time is over is shown as abandoned, one whose '
+    'hold was captured as completed.';

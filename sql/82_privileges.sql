@@ -64,7 +64,7 @@ begin
           ('app', 'redeem_code get_referral_code set_referrer reward_referral'),
           ('app admin', 'set_entitlement'),
           ('app user admin', 'check_entitlement has_feature authorize_agent'),
-          ('app user admin', 'list_jobs job_stats'),
+          ('app user admin', 'list_jobs job_stats list_spend_caps'),
           ('app admin', 'due_tasks late_schedule'),
           ('app', 'start_subscription change_plan cancel_subscription resume_subscription'),
           ('app user', 'act_as'),

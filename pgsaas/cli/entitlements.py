@@ -23,7 +23,7 @@ RATE = "rate:"
 RATES = ("second", "minute", "hour", "day")
 KINDS = ("account", "member", "agent", "key")
 SHOWN = ("feature", "allowed", "value", "limit", "used", "remaining", "resets_at", "source")
-CAPS = ("subject_kind", "subject", "cap", "per", "spent", "counted_since")
+CAPS = ("subject_kind", "subject", "cap", "per", "spent", "remaining", "resets_at")
 
 
 @click.group()
@@ -54,20 +54,27 @@ def show(output: Output, account: str) -> None:
 
 
 def _names(conn: Session, account_id: UUID) -> list[str]:
-    """The features and limits of an account's plan, and those it has exceptions for."""
+    """What an account's plan has, and what the account has exceptions for."""
     overrides = read(conn, "entitlement_overrides", {"account_id": account_id})
-    names = {row["feature"] for row in overrides if not row["feature"].startswith(RATE)}
+    names = {row["feature"] for row in overrides}
     for held in read(conn, "current_subscriptions", {"account_id": account_id}):
         version = {"plan_id": held["plan_id"], "version": held["plan_version"]}
-        for terms in read(conn, "plan_versions", version, columns=["features", "limits"]):
+        kinds = ["features", "limits", "rate_limits"]
+        for terms in read(conn, "plan_versions", version, columns=kinds):
             names |= {*terms["features"], *terms["limits"]}
+            names |= {f"{RATE}{bucket}" for bucket in terms["rate_limits"]}
     return sorted(names)
 
 
 def _brief(row: dict[str, Any]) -> dict[str, Any]:
+    if row["feature"].startswith(RATE):
+        limit = f"{plain(row['limit_value'])} a {row['value']}" if row["limit_value"] else UNLIMITED
+        return {**row, "limit": limit, "value": None}
     is_limit = row["used"] is not None
-    limit = UNLIMITED if is_limit and row["limit_value"] is None else row["limit_value"]
-    return {**row, "limit": limit}
+    return {
+        **row,
+        "limit": UNLIMITED if is_limit and row["limit_value"] is None else row["limit_value"],
+    }
 
 
 @entitlements.command()
@@ -80,8 +87,16 @@ def check(output: Output, account: str, feature: str) -> int:
     with open_ledger(output) as conn:
         account_id = find_account(conn, account)
         row = call(conn, "check_entitlement", account_id=account_id, feature=feature)[0]
-    output.data(row, _said(row))
+    output.data(row, _rate(row) if feature.startswith(RATE) else _said(row))
     return 0 if row["allowed"] else 1
+
+
+def _rate(row: dict[str, Any]) -> str:
+    said = "allowed" if row["allowed"] else "not allowed"
+    if row["limit_value"] is None:
+        return f"{said}, no limit"
+    left, limit = plain(row["remaining"]), plain(row["limit_value"])
+    return f"{said}: {left} left of {limit} a {row['value']}, full at {plain(row['resets_at'])}"
 
 
 def _said(row: dict[str, Any]) -> str:
@@ -133,8 +148,13 @@ def use(output: Output, /, account: str, **options: Any) -> int:
 def to_limit(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> Decimal | str | None:
-    """A number, or the word unlimited."""
-    return text if text == UNLIMITED else arguments.to_amount(context, parameter, text)
+    """A number, which JSON can say, or the word unlimited."""
+    if text == UNLIMITED:
+        return text
+    found = arguments.to_amount(context, parameter, text)
+    if found is not None and not found.is_finite():
+        raise click.BadParameter(f"{text!r} is no amount, such as 12.5")
+    return found
 
 
 @entitlements.command(name="set", context_settings=NUMBERS)
@@ -256,12 +276,8 @@ def cap(
 @arguments.account
 @pass_output
 def caps(output: Output, account: str) -> None:
-    """List the spend caps of ACCOUNT, with what was spent as it was counted last."""
+    """List the spend caps of ACCOUNT, and what its jobs spent of them in this day or month."""
     with open_ledger(output) as conn:
-        wanted = {"account_id": find_account(conn, account)}
-        found = read(conn, "spend_caps", wanted, order_by="subject_kind")
-    found.sort(key=lambda row: (KINDS.index(row["subject_kind"]), row["subject"]))
-    listed = [
-        {**row, "per": row["cap_interval"], "counted_since": row["period_start"]} for row in found
-    ]
+        found = call(conn, "list_spend_caps", account_id=find_account(conn, account))
+    listed = [{**row, "per": row["cap_interval"]} for row in found]
     output.table({"caps": found}, listed, CAPS, "there are no spend caps")

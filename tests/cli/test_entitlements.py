@@ -8,7 +8,8 @@ from tests.cli.conftest import Shell
 from tests.conftest import Conn
 
 FREE = """{"default": true, "allowance": 100, "features": {"sso": false, "support": "email"},
-    "limits": {"projects": 2, "seats": "unlimited", "videos": {"limit": 5, "per": "period"}}}"""
+    "limits": {"projects": 2, "seats": "unlimited", "videos": {"limit": 5, "per": "period"}},
+    "rate_limits": {"api": {"limit": 60, "per": "minute"}}}"""
 APRIL = "2026-04-10 12:00:00Z"
 
 
@@ -40,6 +41,7 @@ def test_everything_an_account_has_is_shown_with_what_is_used(shop: Shell) -> No
         "feature allowed value limit used remaining resets at source",
         "beta yes yes override",
         "projects yes 2 0 2 plan",
+        "rate:api yes 60 a minute 0 60 2026-03-10 12:00:00Z plan",
         "seats yes unlimited 0 plan",
         "sso no no plan",
         "support yes email plan",
@@ -70,6 +72,8 @@ def test_an_account_without_a_plan_has_nothing(shell: Shell) -> None:
         ("projects", 0, "allowed, by the plan: 0 of 2 used"),
         ("seats", 0, "allowed, by the plan: 0 used, no limit"),
         ("videos", 0, f"allowed, by the plan: 0 of 5 used, counted anew from {APRIL} on"),
+        ("rate:api", 0, "allowed: 60 left of 60 a minute, full at 2026-03-10 12:00:00Z"),
+        ("rate:other", 0, "allowed, no limit"),
     ],
 )
 def test_a_check_says_whether_and_why(shop: Shell, feature: str, code: int, said: str) -> None:
@@ -128,6 +132,8 @@ def test_an_exception_is_a_value_a_limit_or_a_rate(shop: Shell, conn: Conn) -> N
         (("--rate", "5", "--per", "day"), "--rate is for rate:BUCKET"),
         (("--limit", "5", "--per", "day"), "--per is period for --limit, and a time for --rate"),
         (("--limit", "some"), "'some' is no amount, such as 12.5"),
+        (("--limit", "NaN"), "'NaN' is no amount, such as 12.5"),
+        (("--limit", "-Infinity"), "'-Infinity' is no amount, such as 12.5"),
     ],
 )
 def test_what_makes_no_exception_is_a_usage_error(
@@ -144,9 +150,9 @@ def test_caps_are_set_listed_and_taken_back(shop: Shell) -> None:
     )
     assert say(shop, "cap", "ada", "account", "500") == "nothing changed\n"
     assert table(say(shop, "caps", "ada")) == [
-        "subject kind subject cap per spent counted since",
-        "account 500 month 0 2026-03-10 12:00:00Z",
-        "agent chat 9.5 day 0 2026-03-10 12:00:00Z",
+        "subject kind subject cap per spent remaining resets at",
+        "account 500 month 0 500 2026-04-01 00:00:00Z",
+        "agent chat 9.5 day 0 9.5 2026-03-11 00:00:00Z",
     ]
     assert say(shop, "cap", "ada", "agent", "chat", "none", "--reason", "trusted") == (
         "the cap of agent chat is taken back\n"

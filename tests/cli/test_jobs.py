@@ -107,6 +107,40 @@ def test_an_agent_that_is_not_authorized_is_not_started_either(
     assert shop.json("jobs", "list", "ada")["jobs"] == []
 
 
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        (
+            ("subscriptions set-status ada past_due", "subscriptions set-status ada unpaid"),
+            "the subscription is unpaid (SUBSCRIPTION_INACTIVE)",
+        ),
+        (("accounts freeze ada --reason fraud",), "the account is frozen (DEDUCTION_FAILED)"),
+    ],
+)
+def test_an_account_that_may_do_nothing_starts_no_job(
+    shop: Shell, commands: tuple[str, ...], said: str
+) -> None:
+    shop.ok("subscriptions", "start", "ada", "pro")
+    for command in commands:
+        shop.ok(*command.split())
+    for command in ("authorize", "start"):
+        refused = shop("jobs", command, "ada", "chat")
+        assert (refused.code, refused.out, refused.err) == (1, "", f"pgsaas: {said}\n")
+
+
+def test_a_spend_cap_stops_the_next_job_and_not_the_look(shop: Shell) -> None:
+    shop.ok("entitlements", "cap", "ada", "agent", "chat", "3")
+    started(shop, "chat")
+    assert shop("jobs", "authorize", "ada", "chat").code == 0
+    refused = shop("jobs", "start", "ada", "chat")
+    assert (refused.code, refused.err) == (
+        1,
+        "pgsaas: the spend cap of 3 credits a month is reached (agent chat) (DEDUCTION_FAILED)\n",
+    )
+    (cap,) = shop.json("entitlements", "caps", "ada")["caps"]
+    assert (cap["spent"], cap["remaining"]) == (2, 1)
+
+
 def test_a_job_is_started_once_and_completed_for_what_it_came_to(shop: Shell) -> None:
     words = ("chat.long", "--type", "summary", "--input", '{"pages": 3}', "--key", "one")
     row = started(shop, *words)

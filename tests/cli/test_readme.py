@@ -54,7 +54,7 @@ def test_every_block_of_the_readme_runs(
         drop_database(database)
         with psycopg.connect(bare.url(), autocommit=True) as conn:
             conn.execute("drop role if exists shop_backend")
-    assert commands == 26
+    assert commands == 33
     refused = [row for row in answers if row.get("success") is False]
     assert refused == []
     assert {"error_code": "ACCOUNT_NOT_FOUND"} in answers

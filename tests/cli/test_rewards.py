@@ -70,7 +70,7 @@ def test_a_code_is_redeemed_in_capitals_or_not(shop: Shell) -> None:
         ("bo", "ONCE", "the code was redeemed as often as it may be (CODE_EXHAUSTED)"),
         ("bo", "OLD", "there is no such code, or not now (CODE_INVALID)"),
         ("bo", "FRIENDS", "there is no such code, or not now (CODE_INVALID)"),
-        ("bo", "WELCOME", "the account may not redeem this code (CODE_NOT_ALLOWED)"),
+        ("bo", "WELCOME", "the code is for newer accounts (CODE_NOT_ALLOWED)"),
     ],
 )
 def test_a_code_that_cannot_be_redeemed_says_why(
@@ -83,6 +83,13 @@ def test_a_code_that_cannot_be_redeemed_says_why(
     answer = shop("rewards", "redeem", account, code, "--json")
     assert (answer.code, answer.json["success"]) == (1, False)
     assert f"({answer.json['error_code']})" in said
+
+
+def test_a_frozen_account_redeems_nothing(shop: Shell) -> None:
+    shop.ok("accounts", "freeze", "ada", "--reason", "fraud")
+    refused = shop("rewards", "redeem", "ada", "WELCOME")
+    assert (refused.code, refused.err) == (
+        1, "pgsaas: the account is frozen (CODE_NOT_ALLOWED)\n")  # fmt: skip
 
 
 def test_a_referral_code_stays_the_same_and_is_noted_once(shop: Shell) -> None:

@@ -187,6 +187,34 @@ def test_sixty_a_minute_are_sixty_at_once_and_one_a_second(shop: Ledger) -> None
     assert shop.call("take_rate_limit", account, "api")["remaining"] == 59
 
 
+def test_a_look_into_a_bucket_takes_nothing(shop: Ledger) -> None:
+    account = shop.account()
+    for taken in (0, 59, 1):
+        for _ in range(taken):
+            shop.call("take_rate_limit", account, "api")
+        shop.call("check_entitlement", account, "rate:api")
+    seen = shop.call("check_entitlement", account, "rate:api")
+    assert (seen["allowed"], seen["value"], seen["source"]) == (False, "minute", "plan")
+    assert (seen["limit_value"], seen["used"], seen["remaining"]) == (60, 60, 0)
+    assert seen["resets_at"] == START.replace(minute=1)
+    shop.after(seconds=30)
+    seen = shop.call("check_entitlement", account, "rate:api")
+    assert (seen["allowed"], seen["remaining"]) == (True, 30)
+    none = shop.call("check_entitlement", account, "rate:else")
+    assert (none["allowed"], none["limit_value"], none["source"]) == (True, None, "none")
+    used = shop.call("use_entitlement", account, "rate:api")
+    assert used["error_code"] == "PLAN_REQUIRED"
+
+
+def test_no_feature_and_no_limit_has_the_name_of_a_rate_limit(shop: Ledger) -> None:
+    account = shop.account()
+    for terms in ({"features": {"rate:api": True}}, {"limits": {"rate:api": 5}}):
+        with shop.raises("22023"):
+            shop.call("set_plan", "odd", terms)
+    with shop.raises("22023"):
+        shop.call("set_entitlement", account, "rate:api", Jsonb(True), "no")
+
+
 def test_rate_limits_depend_on_plan_and_override(shop: Ledger) -> None:
     account = subscribed(shop, "pro")
     assert shop.call("take_rate_limit", account, "api")["limit_value"] == 600

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
 
-from tests.sql.ledger import NOBODY, Ledger, Row
+from tests.sql.ledger import NOBODY, START, Ledger, Row
 from tests.sql.plans import free, set_plans, subscribed
 
 AGENTS: dict[str, dict[str, object]] = {
@@ -33,6 +34,11 @@ def start(ledger: Ledger, account: UUID, agent: str = "music", **named: object) 
     answer = ledger.done("start_job", account, agent, **named)
     assert answer["job_id"] is not None
     return answer
+
+
+def caps(ledger: Ledger, account: UUID) -> list[tuple[object, ...]]:
+    rows = ledger.call_all("list_spend_caps", account)
+    return [(row["subject_kind"], row["subject"], row["spent"], row["remaining"]) for row in rows]
 
 
 def job(ledger: Ledger, account: UUID, job_id: UUID) -> Row:
@@ -222,7 +228,12 @@ def test_a_job_whose_hold_was_captured_is_charged_by_that_and_once(
     shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 50)", account)
     answer = start(shop, account)
     seq = shop.done("capture_hold", account, answer["hold_id"], 12)["seq"]
+    captured_at = shop.scalar("select pgsaas.now()")
     shop.after(minutes=minutes)
+    seen = job(shop, account, answer["job_id"])
+    assert (seen["job_status"], seen["cost_credits"], seen["seq"]) == ("completed", 12, seq)
+    assert seen["ended_at"] == captured_at
+    assert caps(shop, account) == [("account", "", 12, 38)]
     done = shop.done("complete_job", account, answer["job_id"])
     assert (done["cost"], done["seq"], done["new_balance"]) == (12, seq, 1088)
     assert free(shop, account) == 1088
@@ -324,9 +335,37 @@ def test_an_abandoned_job_counts_for_no_cap_once_somebody_looks(shop: Ledger) ->
     account = subscribed(shop, "pro")
     shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'lab', 50, 'month')", account)
     dead = start(shop, account, "lab")["job_id"]
+    assert caps(shop, account) == [("agent", "lab", 50, 0)]
     shop.after(minutes=20)
+    assert caps(shop, account) == [("agent", "lab", 0, 50)]
     shop.done("fail_job", account, dead)
+    assert caps(shop, account) == [("agent", "lab", 0, 50)]
     start(shop, account, "lab")
+
+
+def test_what_is_spent_of_a_cap_is_told_by_the_present_day_or_month(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.after(days=4)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'music', 40, 'day')", account)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 20, 'month')", account)
+    for agent in ("music", "chat"):
+        shop.done("complete_job", account, start(shop, account, agent)["job_id"])
+    assert caps(shop, account) == [("account", "", 16, 4), ("agent", "music", 15, 25)]
+    since, until = shop.query(
+        "select counted_since, resets_at from pgsaas.list_spend_caps(%s)", account
+    )[1].values()
+    assert (since, until) == (START + timedelta(days=4), START.replace(day=15, hour=0))
+    shop.after(days=1)
+    assert caps(shop, account) == [("account", "", 16, 4), ("agent", "music", 0, 40)]
+    shop.after(days=31)
+    assert caps(shop, account) == [("account", "", 0, 20), ("agent", "music", 0, 40)]
+    since, until = shop.query(
+        "select counted_since, resets_at from pgsaas.list_spend_caps(%s)", account
+    )[0].values()
+    assert (since, until) == (
+        START.replace(month=4, day=1, hour=0),
+        START.replace(month=5, day=1, hour=0),
+    )
 
 
 def test_a_job_that_nobody_ends_counts_for_no_cap_when_the_next_one_starts(shop: Ledger) -> None:

@@ -223,9 +223,30 @@ PLANS_FAULTS = [
     Fault(
         "a bucket is never empty",
         "sql/63_rate_limits.sql",
-        ") / v_seconds) >= p_cost",
-        ") / v_seconds) >= 0",
+        "v_found.seconds, v_now) >= p_cost",
+        "v_found.seconds, v_now) >= 0",
         ENTITLEMENTS,
+    ),
+    Fault(
+        "a look into a bucket sees more than is there",
+        "sql/62_entitlements.sql",
+        "remaining := floor(v_rate.tokens);",
+        "remaining := ceil(v_rate.tokens) + 1;",
+        ENTITLEMENTS,
+    ),
+    Fault(
+        "a spend cap is shown with what was spent last month",
+        "sql/65_job_stats.sql",
+        "case\n                          when c.period_start >= t.starts_at then c.spent else 0 end",
+        "c.spent",
+        JOBS,
+    ),
+    Fault(
+        "a job whose hold was captured is shown as abandoned",
+        "sql/79_views.sql",
+        "when h.state = 'captured' then 'completed'",
+        "when false then 'completed'",
+        JOBS,
     ),
     Fault(
         "a spend cap binds nobody",

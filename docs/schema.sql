@@ -3,34 +3,34 @@
 
 CREATE TABLE pgsaas.account_balances (
     account_id uuid NOT NULL,
-    seq bigint DEFAULT 0 NOT NULL,
-    last_at timestamp with time zone NOT NULL,
-    next_change_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    next_expiry_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    next_reset_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
-    period_anchor timestamp with time zone,
-    head_grant_id bigint,
-    grant_count bigint DEFAULT 0 NOT NULL,
-    hold_count bigint DEFAULT 0 NOT NULL,
-    debt_count bigint DEFAULT 0 NOT NULL,
     archived_seq bigint DEFAULT 0 NOT NULL,
+    debt_count bigint DEFAULT 0 NOT NULL,
+    grant_count bigint DEFAULT 0 NOT NULL,
+    next_reset_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    next_expiry_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    next_change_at timestamp with time zone DEFAULT 'infinity'::timestamp with time zone NOT NULL,
+    hold_count bigint DEFAULT 0 NOT NULL,
+    head_grant_id bigint,
+    period_anchor timestamp with time zone,
     period_count integer DEFAULT 0 NOT NULL,
     is_frozen boolean DEFAULT false NOT NULL,
+    seq bigint DEFAULT 0 NOT NULL,
+    last_at timestamp with time zone NOT NULL,
     balance numeric DEFAULT 0 NOT NULL,
     head_left numeric DEFAULT 0 NOT NULL,
-    head_floor numeric DEFAULT 0 NOT NULL,
     held numeric DEFAULT 0 NOT NULL,
+    head_floor numeric DEFAULT 0 NOT NULL,
+    other_free jsonb DEFAULT '{}'::jsonb NOT NULL,
+    head_source text,
+    not_spent numeric DEFAULT 0 NOT NULL,
+    lifetime_earned numeric DEFAULT 0 NOT NULL,
+    period_granted numeric DEFAULT 0 NOT NULL,
     owed numeric DEFAULT 0 NOT NULL,
     overdraft_limit numeric DEFAULT 0 NOT NULL,
     low_balance_at numeric,
     allowance numeric DEFAULT 0 NOT NULL,
-    period_granted numeric DEFAULT 0 NOT NULL,
     rollover_limit numeric DEFAULT 0,
-    lifetime_earned numeric DEFAULT 0 NOT NULL,
-    not_spent numeric DEFAULT 0 NOT NULL,
     burn_order text DEFAULT 'purchased_first'::text NOT NULL,
-    head_source text,
-    other_free jsonb DEFAULT '{}'::jsonb NOT NULL,
     usage_count bigint DEFAULT 0 NOT NULL,
     terms_end_at timestamp with time zone,
     next_terms jsonb
@@ -209,6 +209,28 @@ CREATE TABLE pgsaas.credit_prices (
     CONSTRAINT credit_prices_tiers_check CHECK (((tiers IS NOT NULL) = (price_model = ANY (ARRAY['graduated'::text, 'volume'::text]))))
 );
 
+CREATE TABLE pgsaas.credit_holds (
+    account_id uuid NOT NULL,
+    hold_id bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    job_id uuid,
+    state text DEFAULT 'open'::text NOT NULL,
+    amount numeric NOT NULL,
+    balance_after numeric NOT NULL,
+    allocations jsonb NOT NULL,
+    agent_id text,
+    description text,
+    idempotency_key text,
+    request_hash bytea,
+    metadata jsonb,
+    CONSTRAINT credit_holds_amount_check CHECK ((amount > (0)::numeric)),
+    CONSTRAINT credit_holds_closed_check CHECK (((state = 'open'::text) = (closed_at IS NULL))),
+    CONSTRAINT credit_holds_state_check CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text, 'lapsed'::text])))
+)
+WITH (fillfactor='80');
+
 CREATE TABLE pgsaas.usage_periods (
     account_id uuid NOT NULL,
     period_start timestamp with time zone NOT NULL,
@@ -236,28 +258,6 @@ begin
     perform pgsaas.note_run(p_runner, v_done, v_step.error);
     commit;
 end $$;
-
-CREATE TABLE pgsaas.credit_holds (
-    account_id uuid NOT NULL,
-    hold_id bigint NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    closed_at timestamp with time zone,
-    job_id uuid,
-    state text DEFAULT 'open'::text NOT NULL,
-    amount numeric NOT NULL,
-    balance_after numeric NOT NULL,
-    allocations jsonb NOT NULL,
-    agent_id text,
-    description text,
-    idempotency_key text,
-    request_hash bytea,
-    metadata jsonb,
-    CONSTRAINT credit_holds_amount_check CHECK ((amount > (0)::numeric)),
-    CONSTRAINT credit_holds_closed_check CHECK (((state = 'open'::text) = (closed_at IS NULL))),
-    CONSTRAINT credit_holds_state_check CHECK ((state = ANY (ARRAY['open'::text, 'captured'::text, 'released'::text, 'lapsed'::text])))
-)
-WITH (fillfactor='80');
 
 CREATE TABLE pgsaas.jobs (
     account_id uuid NOT NULL,

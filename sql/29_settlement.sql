@@ -326,3 +326,21 @@ end $$;
 comment on function pgsaas.project_account(pgsaas.account_balances) is
     'The account''s row as it would be if somebody settled it now; its head is then counted in '
     'other_free.';
+
+create or replace function pgsaas.is_settled(p_b pgsaas.account_balances) returns boolean
+language plpgsql stable
+as $$
+begin
+    return p_b.next_change_at > greatest(pgsaas.now(), p_b.last_at);
+end $$;
+comment on function pgsaas.is_settled(pgsaas.account_balances) is
+    'Whether nothing is due at the account''s own time; never of a frozen one.';
+
+create or replace function pgsaas.head_floor(p_b pgsaas.account_balances) returns numeric
+language sql immutable parallel safe
+as $$
+    select case when p_b.balance - p_b.held >= p_b.low_balance_at then
+        greatest(0, p_b.head_left - (p_b.balance - p_b.held - p_b.low_balance_at)) else 0 end
+$$;
+comment on function pgsaas.head_floor(pgsaas.account_balances) is
+    'As far as the head may fall before the alert of a low balance is due.';

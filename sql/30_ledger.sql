@@ -284,8 +284,7 @@ begin
                     pgsaas.available(p_b)));
         end if;
     end if;
-    p_b.head_floor := case when p_b.balance - p_b.held >= p_b.low_balance_at then
-        greatest(0, p_b.head_left - (p_b.balance - p_b.held - p_b.low_balance_at)) else 0 end;
+    p_b.head_floor := pgsaas.head_floor(p_b);
     update pgsaas.account_balances b
        set seq = p_b.seq, last_at = p_b.last_at, next_change_at = p_b.next_change_at,
            next_expiry_at = p_b.next_expiry_at, next_reset_at = p_b.next_reset_at,
@@ -306,6 +305,20 @@ end $$;
 comment on function pgsaas.store_balance(pgsaas.account_balances) is
     'Writes the balance of a settled account back, with its next head and the next time something '
     'changes.';
+
+create or replace function pgsaas.store_head(p_b pgsaas.account_balances) returns void
+language plpgsql volatile
+as $$
+begin
+    update pgsaas.account_balances b
+       set seq = p_b.seq, last_at = p_b.last_at, next_change_at = p_b.next_change_at,
+           balance = p_b.balance, head_left = p_b.head_left,
+           head_floor = pgsaas.head_floor(p_b), held = p_b.held, hold_count = p_b.hold_count
+     where b.account_id = p_b.account_id;
+end $$;
+comment on function pgsaas.store_head(pgsaas.account_balances) is
+    'Writes the balance of a locked account back where nothing is due, only more or less of the '
+    'head is left, and the alert of a low balance is not due. next_change_at may be too early.';
 
 -- The original answer for a key that is known; nothing for a new one; PT409 for another request.
 -- Looks into the archive only where there is one.

@@ -5,6 +5,9 @@
 -- the grants they came from; release gives everything back; a hold whose time has passed lapses by
 -- itself at that time, whether or not anybody looks (29_settlement). What is held does not expire
 -- while it is held, and cannot roll over.
+--
+-- Where nothing is due, a hold that the cached head covers changes no grant, and neither does its
+-- end: the head is less, or more again. next_change_at guards that, as in 31_deductions.
 
 create or replace function pgsaas.check_ttl(p_ttl interval) returns interval
 language plpgsql immutable parallel safe
@@ -34,6 +37,8 @@ declare
     v_hold pgsaas.credit_holds;
     v_ttl interval := pgsaas.check_ttl(p_ttl);
     v_hash bytea;
+    v_is_head boolean;
+    v_parts jsonb;
     v_burned record;
 begin
     p_amount := pgsaas.check_amount(p_amount);
@@ -67,7 +72,14 @@ begin
             return;
         end if;
     end if;
-    v_b := pgsaas.settle_account(v_b);
+    v_is_head := v_b.head_left - p_amount > v_b.head_floor and pgsaas.is_settled(v_b);
+    if v_is_head then
+        v_b.last_at := greatest(pgsaas.now(), v_b.last_at);
+        v_b.head_left := v_b.head_left - p_amount;
+        v_parts := jsonb_build_array(jsonb_build_array(v_b.head_grant_id, trim_scale(p_amount)));
+    else
+        v_b := pgsaas.settle_account(v_b);
+    end if;
     if v_b.is_frozen then
         error_code := 'ACCOUNT_FROZEN';
         error_message := 'the account is frozen';
@@ -77,8 +89,11 @@ begin
             trim_scale(pgsaas.available(v_b)));
     else
         success := true;
-        select * into v_burned from pgsaas.burn(v_b, array[p_amount]);
-        v_b := v_burned.p_b;
+        if not v_is_head then
+            v_burned := pgsaas.burn(v_b, array[p_amount]);
+            v_b := v_burned.p_b;
+            v_parts := v_burned.p_allocations[1];
+        end if;
         v_b.held := v_b.held + p_amount;
         v_b.hold_count := v_b.hold_count + 1;
         hold_id := v_b.hold_count;
@@ -88,10 +103,15 @@ begin
             allocations, job_id, agent_id, description, idempotency_key, request_hash, metadata)
         values (p_account_id, v_b.hold_count, v_b.last_at, v_b.last_at + v_ttl, p_amount,
             v_b.balance,
-            v_burned.p_allocations[1], p_job_id, p_agent_id, p_description, p_idempotency_key,
+            v_parts, p_job_id, p_agent_id, p_description, p_idempotency_key,
             case when p_idempotency_key is not null then v_hash end, nullif(p_metadata, '{}'));
     end if;
-    perform pgsaas.store_balance(v_b);
+    if v_is_head then
+        v_b.next_change_at := least(v_b.next_change_at, expires_at);
+        perform pgsaas.store_head(v_b);
+    else
+        perform pgsaas.store_balance(v_b);
+    end if;
     new_balance := v_b.balance;
     available := pgsaas.available(v_b);
     return next;
@@ -176,6 +196,23 @@ begin
 end $$;
 comment on function pgsaas.check_shortfall(text) is 'Raises 22023 for what is none of the three.';
 
+-- An account with a head owes nothing, and nothing of a head is unrecovered: what returns to it is
+-- free. verify_ledger() proves both.
+create or replace function pgsaas.ends_lightly(
+    p_b pgsaas.account_balances, p_hold pgsaas.credit_holds, p_amount numeric)
+returns boolean
+language plpgsql stable
+as $$
+begin
+    return coalesce(p_hold.state = 'open' and pgsaas.is_settled(p_b)
+        and (p_amount is null or p_amount = p_hold.amount
+            or p_amount < p_hold.amount and jsonb_array_length(p_hold.allocations) = 1
+                and (p_hold.allocations -> 0 ->> 0)::bigint = p_b.head_grant_id), false);
+end $$;
+comment on function pgsaas.ends_lightly(pgsaas.account_balances, pgsaas.credit_holds, numeric) is
+    'Whether a hold of a locked account can end with a capture of p_amount (null: all of it; 0: '
+    'released) without settling: it is open, nothing is due, and what is left returns to the head.';
+
 create or replace function pgsaas.capture_hold(
     p_account_id uuid, p_hold_id bigint, p_amount numeric default null,
         p_shortfall text default 'refuse',
@@ -190,6 +227,7 @@ declare
     v_hold pgsaas.credit_holds;
     v_row pgsaas.credit_transactions;
     v_hash bytea;
+    v_is_light boolean;
     v_excess numeric;
     v_split record;
     v_burned record;
@@ -221,9 +259,16 @@ begin
         return next;
         return;
     end if;
-    v_b := pgsaas.settle_account(v_b);
     select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
         and h.hold_id = p_hold_id;
+    v_is_light := pgsaas.ends_lightly(v_b, v_hold, p_amount);
+    if v_is_light then
+        v_b.last_at := greatest(pgsaas.now(), v_b.last_at);
+    else
+        v_b := pgsaas.settle_account(v_b);
+        select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
+            and h.hold_id = p_hold_id;
+    end if;
     v_excess := greatest(0, p_amount - v_hold.amount);
     if v_hold.hold_id is null then
         error_code := 'HOLD_NOT_FOUND';
@@ -250,7 +295,7 @@ begin
         update pgsaas.credit_holds h set state = 'captured', closed_at = v_b.last_at
          where h.account_id = p_account_id and h.hold_id = p_hold_id;
         v_b.held := v_b.held - v_hold.amount;
-        select * into v_split from pgsaas.split_allocations(v_hold.allocations, captured);
+        v_split := pgsaas.split_allocations(v_hold.allocations, captured);
         if v_excess > 0 then
             select * into v_burned from pgsaas.burn(v_b, array[v_excess]);
             v_b := v_burned.p_b;
@@ -264,11 +309,17 @@ begin
         v_b := pgsaas.append_row(v_b, v_row, p_idempotency_key, 'c', v_hash, p_metadata);
         seq := v_b.seq;
         new_balance := v_b.balance;
-        if v_split.p_rest <> '[]' then
+        if v_is_light then
+            v_b.head_left := v_b.head_left + v_hold.amount - captured;
+        elsif v_split.p_rest <> '[]' then
             v_b := pgsaas.settle_account(v_b, v_split.p_rest, p_hold_id);
         end if;
     end if;
-    perform pgsaas.store_balance(v_b);
+    if v_is_light then
+        perform pgsaas.store_head(v_b);
+    else
+        perform pgsaas.store_balance(v_b);
+    end if;
     new_balance := coalesce(new_balance, v_b.balance);
     available := pgsaas.available(v_b);
     return next;
@@ -290,6 +341,7 @@ as $$
 declare
     v_b pgsaas.account_balances;
     v_hold pgsaas.credit_holds;
+    v_is_light boolean;
 begin
     success := false;
     replayed := false;
@@ -300,10 +352,17 @@ begin
         return next;
         return;
     end if;
-    v_b := pgsaas.settle_account(v_b);
     select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
         and h.hold_id = p_hold_id;
-    if not found then
+    v_is_light := pgsaas.ends_lightly(v_b, v_hold, 0);
+    if v_is_light then
+        v_b.last_at := greatest(pgsaas.now(), v_b.last_at);
+    else
+        v_b := pgsaas.settle_account(v_b);
+        select * into v_hold from pgsaas.credit_holds h where h.account_id = p_account_id
+            and h.hold_id = p_hold_id;
+    end if;
+    if v_hold.hold_id is null then
         error_code := 'HOLD_NOT_FOUND';
         error_message := 'no such hold';
     elsif v_hold.state <> 'open' then
@@ -314,9 +373,17 @@ begin
         update pgsaas.credit_holds h set state = 'released', closed_at = v_b.last_at
          where h.account_id = p_account_id and h.hold_id = p_hold_id;
         v_b.held := v_b.held - v_hold.amount;
-        v_b := pgsaas.settle_account(v_b, v_hold.allocations, p_hold_id);
+        if v_is_light then
+            v_b.head_left := v_b.head_left + v_hold.amount;
+        else
+            v_b := pgsaas.settle_account(v_b, v_hold.allocations, p_hold_id);
+        end if;
     end if;
-    perform pgsaas.store_balance(v_b);
+    if v_is_light then
+        perform pgsaas.store_head(v_b);
+    else
+        perform pgsaas.store_balance(v_b);
+    end if;
     new_balance := v_b.balance;
     available := pgsaas.available(v_b);
     return next;

@@ -220,6 +220,10 @@ begin
         using (account_id, grant_id)
      where g.revoked < g.unrecovered - r.amount
     union all
+    select g.account_id, 'free credits pay what is unrecovered',
+           format('grant %s, remaining %s, unrecovered %s', g.grant_id, g.remaining, g.unrecovered)
+      from g where g.is_open and g.remaining > 0 and g.unrecovered > 0
+    union all
     select b.account_id, 'held is the sum of open holds', format('held %s, holds %s', b.held,
         coalesce(h.held, 0))
       from b left join h using (account_id)

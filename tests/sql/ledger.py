@@ -61,6 +61,13 @@ TABLES = (
 )
 
 
+GRANTS = "credit_grants"
+#: What is left of a grant that is somebody's cached head.
+HEAD = """ || coalesce((
+    select jsonb_build_object('remaining', b.head_left) from pgsaas.account_balances b
+     where b.account_id = t.account_id and b.head_grant_id = t.grant_id), '{}')"""
+
+
 def day(text: str) -> datetime:
     """A moment in UTC: '2026-03-10' or '2026-03-10 12:00'."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -117,10 +124,15 @@ class Ledger:
         assert self.state() == before
 
     def state(self) -> dict[str, Any]:
-        """Every row of every table; account time, which a refusal may move on, left out."""
+        """Every row of every table.
+
+        Left out are account time, which a refusal may move on, when something changes next, which
+        may be too early, and what the row of a cached head says of it, which is stale until
+        somebody writes it back.
+        """
         parts = ", ".join(
-            f"'{table}', (select jsonb_agg(to_jsonb(t) - 'last_at' order by t::text)"
-            f" from pgsaas.{table} t)"
+            f"'{table}', (select jsonb_agg(to_jsonb(t) - 'last_at' - 'next_change_at'"
+            f"{HEAD * (table == GRANTS)} order by t::text) from pgsaas.{table} t)"
             for table in TABLES
         )
         found: dict[str, Any] = self.scalar(f"select jsonb_build_object({parts})")

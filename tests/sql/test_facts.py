@@ -73,6 +73,24 @@ def test_a_low_balance_is_told_once_per_crossing(
     assert ledger.alerts(account) == 2
 
 
+@pytest.mark.parametrize("captured", [0, 10])
+def test_credits_that_return_from_a_hold_make_the_next_crossing_a_new_one(
+    ledger: Ledger, captured: int
+) -> None:
+    account = watched(ledger)
+    hold_id = ledger.done("hold_credits", account, 60)["hold_id"]
+    assert ledger.alerts(account) == 1
+    if captured:
+        ledger.done("capture_hold", account, hold_id, captured)
+    else:
+        ledger.done("release_hold", account, hold_id)
+    spend(ledger, account, 50 - captured)
+    assert ledger.alerts(account) == 1
+    spend(ledger, account, 1)
+    assert ledger.alerts(account) == 2
+    assert ledger.call_all("verify_ledger") == []
+
+
 def test_the_message_says_what_was_left(ledger: Ledger) -> None:
     account = watched(ledger)
     ledger.done("deduct_credits", account, 60)

@@ -28,6 +28,7 @@ NUMBERED = "records are numbered without gaps, each with a row of its own"
 DAILY = "daily statistics are the sum of their records"
 MOVED = "what was transferred is where it went"
 REVOKED = "what was revoked is on the grant"
+UNRECOVERED = "free credits pay what is unrecovered"
 HELD = "held is the sum of open holds"
 ROWS = "row follows row"
 PARTS = "a charge is the sum of its parts"
@@ -56,6 +57,7 @@ CORRUPTIONS = [
     (BALANCES + "held = held + 1", {EQUATION, HELD}),
     (BALANCES + "head_left = head_left - 1", {EQUATION, WHOLE}),
     (OPEN + "remaining = remaining - 1 where grant_id = 1", {EQUATION, SOURCES, WHOLE}),
+    (OPEN + "revoked = 1, unrecovered = 1 where grant_id = 1", {UNRECOVERED}),
     (BALANCES + "grant_count = grant_count + 1", {GRANTS}),
     (BALANCES + "overdraft_limit = -1", {SIGNS}),
     (BALANCES + "overdraft_limit = 'NaN'", {SIGNS}),

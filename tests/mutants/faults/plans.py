@@ -237,8 +237,8 @@ PLANS_FAULTS = [
     Fault(
         "a spend cap is shown with what was spent last month",
         "sql/65_job_stats.sql",
-        "case\n                          when c.period_start >= t.starts_at then c.spent else 0 end",
-        "c.spent",
+        "when c.period_start >= t.starts_at then c.spent else 0 end",
+        "when true then c.spent else 0 end",
         JOBS,
     ),
     Fault(

@@ -91,6 +91,13 @@ the look at the caller's settings 9,000, ten more columns of the ledger row 6,00
 computes fourteen columns under row security, where the bare select reads six; written as one SQL
 function it took more (316,000 instead of 252,000).
 
+## Where the log of a reset goes
+
+By `pg_waldump` over 100,000 accounts just after a checkpoint, of 2,690 B an account: grants 1,300 B
+(the end of the old allowance, the new one and what rolled over, with their entries in three
+indexes), the row of the balance 770 B, rows of the ledger 440 B, the lock that the grants' foreign
+key takes on the account 120 B. A quarter of all is images of whole pages.
+
 ## What follows for users
 
 - The lock on an account's row lasts until the commit has been flushed: call `deduct_credits` last

@@ -183,7 +183,7 @@ begin
     perform pgsaas.check_administers();
     perform pgsaas.check_request(null, null, p_reason);
     if not exists (select from pgsaas.plans p where p.plan_id = p_plan_id) then
-        perform pgsaas.raise_not_found('plan');
+        perform pgsaas.raise_not_found(format('plan "%s"', p_plan_id));
     end if;
     update pgsaas.plans p set is_retired = true, is_default = false, changed_at = pgsaas.now()
      where p.plan_id = p_plan_id and not p.is_retired;
@@ -230,7 +230,7 @@ begin
       join pgsaas.plan_versions v on v.plan_id = p.plan_id and v.version = p.version
      where p.plan_id = lower(p_plan);
     if v_allowance is null then
-        perform pgsaas.raise_not_found('plan');
+        perform pgsaas.raise_not_found(format('plan "%s"', p_plan));
     end if;
     return v_allowance;
 end $$;

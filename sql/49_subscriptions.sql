@@ -224,7 +224,7 @@ declare
 begin
     select * into v_plan from pgsaas.plans p where p.plan_id = p_plan_id;
     if not found then
-        perform pgsaas.raise_not_found('plan');
+        perform pgsaas.raise_not_found(format('plan "%s"', p_plan_id));
     elsif v_plan.is_retired and p_plan_id is distinct from p_s.plan_id then
         raise exception 'the plan "%" cannot be chosen any more', p_plan_id
             using errcode = 'PT422';

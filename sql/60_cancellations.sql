@@ -157,7 +157,7 @@ begin
     perform pgsaas.check_request(null, null, p_reason);
     select p.version into v_version from pgsaas.plans p where p.plan_id = p_plan_id;
     if v_version is null then
-        perform pgsaas.raise_not_found('plan');
+        perform pgsaas.raise_not_found(format('plan "%s"', p_plan_id));
     end if;
     migrated := 0;
     for v_id in

@@ -136,7 +136,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("start", "ada", "pri"), "no such plan"),
+        (("start", "ada", "pri"), 'no such plan "pri"'),
         (("start", "ada", "old"), 'the plan "old" cannot be chosen any more'),
         (
             ("start", "ada", "pro"),
@@ -160,7 +160,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
             ("change", "ada", "max"),
             "the account is on the default plan. start_subscription() gives it another.",
         ),
-        (("change", "bo", "pri"), "no such plan"),
+        (("change", "bo", "pri"), 'no such plan "pri"'),
         (("change", "bo", "old"), 'the plan "old" cannot be chosen any more'),
         (
             ("change", "bo"),
@@ -172,7 +172,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
             "that is what the account has. resume_subscription() takes a change back that is to "
             "come.",
         ),
-        (("preview", "bo", "pri"), "no such plan"),
+        (("preview", "bo", "pri"), 'no such plan "pri"'),
         (
             ("cancel", "ada"),
             "the account is on the default plan. start_subscription() gives it another.",
@@ -182,7 +182,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
             "a subscription becomes active, past_due, unpaid, paused, canceled or expired, not "
             '"late"',
         ),
-        (("migrate", "pri"), "no such plan"),
+        (("migrate", "pri"), 'no such plan "pri"'),
         (("list", "--plan", "pri"), 'there is no plan "pri"'),
     ],
 )

@@ -83,6 +83,17 @@ end $$;
 comment on function pgsaas.raise_not_found(text) is
     'Raises PT404. Unknown and foreign accounts are told alike.';
 
+create or replace function pgsaas.check_limit(p_limit integer) returns void
+language plpgsql immutable parallel safe
+as $$
+begin
+    if p_limit < 1 then
+        raise exception 'a limit is at least 1, not %', p_limit using errcode = '22023';
+    end if;
+end $$;
+comment on function pgsaas.check_limit(integer) is
+    'Raises 22023 for a limit below 1. Null, no limit, passes.';
+
 -- An array's text form quotes and writes NULL, so two argument lists never collide; concat_ws
 -- would. Callers pass numbers through trim_scale and times as epochs: no session setting may change
 -- a hash.

@@ -67,6 +67,7 @@ declare
     v_s pgsaas.subscriptions;
 begin
     perform pgsaas.check_administers();
+    perform pgsaas.check_limit(p_limit);
     assigned := 0;
     for v_id in
         select a.account_id from pgsaas.accounts a
@@ -94,8 +95,8 @@ begin
 end $$;
 comment on function pgsaas.assign_default_plan(integer) is
     'Puts accounts without a live subscription on the default plan, up to p_limit of them (null: '
-    'all): those that were there before the plan was. PT422 without a default plan. For the system '
-    'and staff: PT403.';
+    'all): those that were there before the plan was. PT422 without a default plan, 22023. For the '
+    'system and staff: PT403.';
 
 create or replace function pgsaas.open_account(p_account_id uuid, p_realm text, p_external_id text,
     p_email text)

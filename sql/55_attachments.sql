@@ -149,6 +149,7 @@ declare
     v_is_attached boolean;
     v_email_before smallint;
 begin
+    perform pgsaas.check_limit(p_limit);
     if (select c.relkind not in ('r', 'p') from pg_catalog.pg_class c where c.oid = p_table) then
         raise exception '% is no table', p_table using errcode = '22023',
             hint = 'Attach the table that holds the users.';
@@ -174,8 +175,6 @@ begin
                 or t.typtype <> 'd' and t.typcategory = 'S' and t.typname <> 'bpchar') then
         raise exception 'column "%" of % is no uuid, integer or text: as an id its text would '
             'depend on settings', p_id, p_table using errcode = '22023';
-    elsif p_limit < 1 then
-        raise exception 'a limit is at least 1' using errcode = '22023';
     elsif not exists (
             select from pg_catalog.pg_index i
              where i.indrelid = p_table and i.indisunique and i.indpred is null

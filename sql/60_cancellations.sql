@@ -155,6 +155,7 @@ declare
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_request(null, null, p_reason);
+    perform pgsaas.check_limit(p_limit);
     select p.version into v_version from pgsaas.plans p where p.plan_id = p_plan_id;
     if v_version is null then
         perform pgsaas.raise_not_found(format('plan "%s"', p_plan_id));
@@ -194,4 +195,4 @@ comment on function pgsaas.migrate_subscribers(text, integer, text) is
     'Gives subscribers of older versions of a plan its current terms and price, up to p_limit of '
     'them (null: all). A higher allowance is granted at once as far as it is above the month''s, '
     'anything lower counts from the next month on; contracts keep their own allowance and price. '
-    'PT404. For the system and staff: PT403. Audited.';
+    'PT404, 22023. For the system and staff: PT403. Audited.';

@@ -195,9 +195,7 @@ declare
     v_id uuid;
 begin
     perform pgsaas.check_system();
-    if p_limit < 1 then
-        raise exception 'a limit is at least 1, not %', p_limit using errcode = '22023';
-    end if;
+    perform pgsaas.check_limit(p_limit);
     v_plain := pgsaas.reset_plain(p_limit);
     accounts_reset := v_plain.p_count;
     credits_granted := v_plain.p_granted;

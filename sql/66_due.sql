@@ -84,9 +84,8 @@ as $$
 #variable_conflict use_column
 begin
     perform pgsaas.check_system();
-    if p_limit is null or p_limit < 1 then
-        raise exception 'a limit is at least 1, not %', p_limit using errcode = '22023';
-    elsif not pgsaas.is_adopted() then
+    perform pgsaas.check_limit(coalesce(p_limit, 0));
+    if not pgsaas.is_adopted() then
         raise exception 'this database is a copy: nothing runs until `pgsaas adopt`'
             using errcode = 'PT409';
     end if;

@@ -707,3 +707,15 @@ def test_verify_finds_nothing_wrong(shop: Ledger) -> None:
             settled(shop, account)
             shop.call("deduct_credits", account, 333)
         assert shop.call_all("verify_ledger") == []
+
+
+def test_steps_have_a_limit_of_at_least_one(ledger: Ledger) -> None:
+    set_plans(ledger)
+    for function, arguments in (
+        ("assign_default_plan", [0]),
+        ("migrate_subscribers", ["pro", -1]),
+        ("reset_monthly_credits", [0]),
+        ("run_due", [0]),
+    ):
+        with ledger.raises("22023"):
+            ledger.call(function, *arguments)

@@ -159,7 +159,7 @@ is
     'plan gave goes, and all of the new allowance comes. A lower one takes nothing. PT404 for no '
     'account, PT409 without a period.';
 
-create or replace function pgsaas.has_period(p_account_id uuid) returns boolean
+create or replace function pgsaas.settle_period(p_account_id uuid) returns boolean
 language plpgsql volatile
 as $$
 declare
@@ -168,8 +168,8 @@ begin
     perform pgsaas.store_balance(v_b);
     return v_b.period_anchor is not null;
 end $$;
-comment on function pgsaas.has_period(uuid) is
-    'Whether periods of the account run now, when it has been settled.';
+comment on function pgsaas.settle_period(uuid) is
+    'Brings the account up to its own time, and says whether periods of it run then.';
 
 create or replace function pgsaas.schedule_terms(
     p_account_id uuid, p_at timestamptz, p_allowance numeric, p_rollover_limit numeric default 0,

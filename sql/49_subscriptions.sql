@@ -46,7 +46,7 @@ declare
     v_follows record;
     v_changed jsonb;
 begin
-    if pgsaas.has_period(p_s.account_id) then
+    if pgsaas.settle_period(p_s.account_id) then
         perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
             v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_prorated_from);
     else    -- there was no default plan when its last months ended
@@ -79,7 +79,7 @@ create or replace function pgsaas.end_terms(p_account_id uuid, p_at timestamptz)
 language plpgsql volatile
 as $$
 begin
-    if pgsaas.has_period(p_account_id) then
+    if pgsaas.settle_period(p_account_id) then
         perform pgsaas.change_allowance(p_account_id, 0);
         perform pgsaas.schedule_terms(p_account_id, p_at, null);
     end if;

@@ -87,7 +87,7 @@ begin
         perform pgsaas.close_subscription(v_was, 'canceled', v_at);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
-    if pgsaas.has_period(p_account_id) and exists (
+    if pgsaas.settle_period(p_account_id) and exists (
            select from pgsaas.subscriptions x
             where x.account_id = p_account_id and x.provider <> 'default'
               and pgsaas.paid_until(x) > v_at) then

@@ -172,7 +172,7 @@ CREATE TABLE pgsaas.plan_versions (
     CONSTRAINT plan_versions_description_check CHECK ((octet_length(description) <= 4096)),
     CONSTRAINT plan_versions_grace_check CHECK ((((renewal_grace >= '00:00:00'::interval) AND (renewal_grace <= '30 days'::interval)) AND ((past_due_grace >= '00:00:00'::interval) AND (past_due_grace <= '90 days'::interval)))),
     CONSTRAINT plan_versions_name_check CHECK (((octet_length(name) >= 1) AND (octet_length(name) <= 100))),
-    CONSTRAINT plan_versions_on_upgrade_check CHECK ((on_upgrade = ANY (ARRAY['keep'::text, 'replace'::text]))),
+    CONSTRAINT plan_versions_on_upgrade_check CHECK ((on_upgrade = ANY (ARRAY['keep'::text, 'replace'::text, 'prorate'::text]))),
     CONSTRAINT plan_versions_rollover_limit_check CHECK (((rollover_limit >= (0)::numeric) AND (rollover_limit <= ('1000000000000'::bigint)::numeric) AND (rollover_limit = round(rollover_limit, 6)))),
     CONSTRAINT plan_versions_trial_days_check CHECK (((trial_days >= 0) AND (trial_days <= 730)))
 );

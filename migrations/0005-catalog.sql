@@ -48,7 +48,7 @@ create table if not exists pgsaas.plan_versions (
         and rollover_limit = round(rollover_limit, 6)),
     constraint plan_versions_trial_days_check check (trial_days between 0 and 730),
     constraint plan_versions_burn_order_check check (burn_order in ('purchased_first', 'expiring_first')),
-    constraint plan_versions_on_upgrade_check check (on_upgrade in ('keep', 'replace')),
+    constraint plan_versions_on_upgrade_check check (on_upgrade in ('keep', 'replace', 'prorate')),
     constraint plan_versions_grace_check check (renewal_grace between interval '0' and interval '30 days'
         and past_due_grace between interval '0' and interval '90 days')
 );

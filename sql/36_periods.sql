@@ -63,19 +63,20 @@ comment on function pgsaas.grant_allowance(pgsaas.account_balances, text, numeri
     'Grants a settled account credits until the end of its period.';
 
 create or replace function pgsaas.raise_amount(
-    p_b pgsaas.account_balances, p_allowance numeric, p_replaces boolean,
-    p_prorated_from timestamptz)
+    p_b pgsaas.account_balances, p_allowance numeric, p_replaces boolean, p_in_full numeric,
+    p_trial_from timestamptz)
 returns numeric
 language sql immutable parallel safe
 as $$
-    select case when p_allowance <= p_b.period_granted then 0
-           when p_replaces then p_allowance
-           when p_prorated_from is not null then pgsaas.amount_left(
-               p_b, p_allowance - p_b.period_granted, p_prorated_from)
-           else p_allowance - p_b.period_granted end
+    select case when p_allowance > p_b.period_granted then r.full - r.had
+               + pgsaas.amount_left(p_b, p_allowance - r.full, p_trial_from) else 0 end
+      from (select h.had, greatest(h.had, coalesce(p_in_full, p_allowance)) as full
+              from (select case when p_replaces then 0 else p_b.period_granted end) h (had)) r
 $$;
-comment on function pgsaas.raise_amount(pgsaas.account_balances, numeric, boolean, timestamptz) is
-    'What another allowance grants a settled account within its period.';
+comment on function pgsaas.raise_amount(pgsaas.account_balances, numeric, boolean, numeric,
+    timestamptz) is
+    'What another allowance grants a settled account within its period: up to p_in_full (null: '
+    'all) for the whole period, the rest for the time it has left.';
 
 create or replace function pgsaas.start_period(
     p_account_id uuid, p_allowance numeric, p_rollover_limit numeric default 0,
@@ -122,7 +123,7 @@ comment on function pgsaas.start_period(uuid, numeric, numeric, timestamptz, tex
 create or replace function pgsaas.change_allowance(
     p_account_id uuid, p_allowance numeric, p_rollover_limit numeric default 0,
     p_burn_order text default null, p_replaces boolean default false,
-    p_prorated_from timestamptz default null)
+    p_in_full numeric default null, p_trial_from timestamptz default null)
 returns void
 language plpgsql volatile
 as $$
@@ -140,7 +141,7 @@ begin
     v_b.burn_order := coalesce(p_burn_order, v_b.burn_order);
     v_b.terms_end_at := null;
     v_b.next_terms := null;
-    v_more := pgsaas.raise_amount(v_b, v_b.allowance, p_replaces, p_prorated_from);
+    v_more := pgsaas.raise_amount(v_b, v_b.allowance, p_replaces, p_in_full, p_trial_from);
     if v_b.allowance > v_b.period_granted then
         v_b.period_granted := v_b.allowance;
         if p_replaces then
@@ -151,13 +152,13 @@ begin
     end if;
     perform pgsaas.store_balance(v_b);
 end $$;
-comment on function pgsaas.change_allowance(uuid, numeric, numeric, text, boolean, timestamptz)
-is
+comment on function pgsaas.change_allowance(uuid, numeric, numeric, text, boolean, numeric,
+    timestamptz) is
     'Changes the terms: the allowance from the next period on, and until no end. What it is above '
-    'the highest allowance of this period is granted now until the period''s end: with '
-    'p_prorated_from, when a trial began, only for the time that is left; or p_replaces: what the '
-    'plan gave goes, and all of the new allowance comes. A lower one takes nothing. PT404 for no '
-    'account, PT409 without a period.';
+    'the highest allowance of this period is granted now until the period''s end: what is above '
+    'p_in_full (null: nothing) only for the time that is left, of a trial since p_trial_from; or '
+    'p_replaces: what the plan gave goes, and all of the new allowance comes. A lower one takes '
+    'nothing. PT404 for no account, PT409 without a period.';
 
 create or replace function pgsaas.settle_period(p_account_id uuid) returns boolean
 language plpgsql volatile

@@ -154,8 +154,9 @@ begin
             raise exception '"%" of "%" needs a "limit"', v_limit.key, p_name
                 using errcode = '22023';
         elsif coalesce(v_value ->> 'per', '') <> all (p_per) then
-            raise exception '"per" of "%" is one of %, not "%"', v_limit.key,
-                array_to_string(p_per, ', '), v_value ->> 'per' using errcode = '22023';
+            raise exception '"per" of "%" is %, not "%"', v_limit.key,
+                array_to_string(array_remove(p_per, ''), ' or '), v_value ->> 'per'
+                using errcode = '22023';
         elsif v_value -> 'limit' in ('"unlimited"', 'null') then
             v_value := v_value || '{"limit": null}';
         else

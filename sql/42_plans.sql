@@ -84,8 +84,8 @@ begin
     elsif v_plan.burn_order not in ('purchased_first', 'expiring_first') then
         raise exception '"burn_order" is purchased_first or expiring_first, not "%"',
             v_plan.burn_order using errcode = '22023';
-    elsif v_plan.on_upgrade not in ('keep', 'replace') then
-        raise exception '"on_upgrade" is keep or replace, not "%"', v_plan.on_upgrade
+    elsif v_plan.on_upgrade not in ('keep', 'replace', 'prorate') then
+        raise exception '"on_upgrade" is keep, replace or prorate, not "%"', v_plan.on_upgrade
             using errcode = '22023';
     elsif jsonb_typeof(p_terms -> 'default') <> 'boolean' then
         raise exception '"default" is true or false, not %', p_terms -> 'default'
@@ -171,7 +171,7 @@ comment on function pgsaas.set_plan(text, jsonb, text) is
     '[{"interval": month or year, "currency", "amount" in its smallest unit}, …], features {name: '
     'true, a text or a number}, limits {name: a number or "unlimited", or {"limit", "per": '
     '"period"}}, rate_limits {bucket: {"limit", "per": second, minute, hour or day}}, burn_order '
-    '(null: the account''s), on_upgrade (keep or replace), renewal_grace ("3 days"), '
+    '(null: the account''s), on_upgrade (keep, replace, prorate), renewal_grace ("3 days"), '
     'past_due_grace ("7 days"), default. A retired plan can be chosen again. 22023 for wrong '
     'terms, PT409 for a second default, 40001 when somebody changed the plan meanwhile. Audited.';
 

@@ -50,8 +50,9 @@ begin
     v_new.created_at := v_now;
     v_new.changed_at := v_now;
     select x.id into v_name from unnest(v_new.plan_id || v_new.excluded_plans) x (id)
-     where not exists (select from pgsaas.plans p where p.plan_id = x.id and p.version > 0);
-    if found and v_name is not null then
+     where x.id is not null
+       and not exists (select from pgsaas.plans p where p.plan_id = x.id and p.version > 0);
+    if found then
         raise exception 'there is no plan "%"', v_name using errcode = '22023';
     elsif octet_length(v_new.name) not between 1 and 100
           or octet_length(v_new.description) > 4096 then

@@ -34,7 +34,7 @@ comment on function pgsaas.plan_terms(pgsaas.subscriptions) is
 -- The one place where a subscription becomes terms of the ledger.
 create or replace function pgsaas.apply_terms(
     p_s pgsaas.subscriptions, p_replaces boolean default false,
-    p_prorated_from timestamptz default null)
+    p_in_full numeric default null)
 returns void
 language plpgsql volatile
 as $$
@@ -48,7 +48,7 @@ declare
 begin
     if pgsaas.settle_period(p_s.account_id) then
         perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
-            v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_prorated_from);
+            v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_in_full, p_s.started_at);
     else    -- there was no default plan when its last months ended
         perform pgsaas.start_period(p_s.account_id, v_terms.allowance * v_is_paid::integer,
             v_terms.rollover_limit, p_s.period_anchor, v_terms.burn_order);
@@ -71,7 +71,7 @@ begin
     perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, v_changes_at),
         v_follows.allowance, v_follows.rollover_limit, v_follows.burn_order, v_changed);
 end $$;
-comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, timestamptz) is
+comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, numeric) is
     'Tells the ledger what a live subscription grants, and what follows when it ends or changes '
     'by itself.';
 
@@ -237,11 +237,18 @@ begin
           or p_allowance <> round(p_allowance, 6) then
         raise exception 'an allowance is 0 to 10^12 with at most 6 decimals, not %', p_allowance
             using errcode = '22023';
-    elsif p_unit_amount not between 0 and 99999999 or p_currency !~ '^[a-z]{3}$'
-          or p_unit_amount is not null and p_currency is null then
+    elsif p_unit_amount not between 0 and 99999999 or p_currency !~ '^[a-z]{3}$' then
         raise exception 'a price is an amount from 0 to 99999999 with a currency of three small '
-            'letters'
-            using errcode = '22023';
+            'letters' using errcode = '22023';
+    end if;
+    if p_unit_amount is not null and coalesce(p_currency, p_s.currency) is null then
+        select min(x.currency) into p_currency from pgsaas.plan_prices x
+         where x.plan_id = p_plan_id and x.version = v_plan.version
+        having count(distinct x.currency) = 1;
+        if p_currency is null then
+            raise exception 'a price needs a currency: the plan "%" has not just one', p_plan_id
+                using errcode = '22023';
+        end if;
     end if;
     if p_plan_id is distinct from p_s.plan_id then
         p_s.plan_id := p_plan_id;
@@ -275,8 +282,11 @@ begin
         raise exception 'the plan "%" has % price per %', p_plan_id,
             case when v_found = '{}' then 'no' else 'more than one' end,
             p_interval || coalesce(' in ' || p_s.currency, '') using errcode = 'PT422',
-            hint = coalesce('Choose a currency: ' || (
-                select string_agg(x.currency, ', ') from unnest(v_found) x) || '.', '');
+            hint = 'It has ' || (
+                select string_agg(format('%s a %s', x.currency, x.billing_interval), ', '
+                           order by x.billing_interval, x.currency)
+                  from pgsaas.plan_prices x
+                 where x.plan_id = p_s.plan_id and x.version = p_s.plan_version) || '.';
     end if;
 end $$;
 comment on function pgsaas.choose_plan(pgsaas.subscriptions, text, text, integer, numeric, text,

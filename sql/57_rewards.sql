@@ -32,7 +32,7 @@ begin
         raise exception '"active" is true or false' using errcode = '22023';
     end if;
     foreach v_name in array '{starts_at,ends_at}'::text[] loop
-        if pgsaas.term_text(p_terms, v_name) !~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?Z?)?$' then
+        if pgsaas.term_text(p_terms, v_name) !~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|\+00:00)?)?$' then
             raise exception '"%" is a time in UTC such as "2026-12-24", not "%"', v_name,
                 p_terms ->> v_name using errcode = '22023';
         end if;
@@ -44,8 +44,10 @@ begin
     v_new.referrer_credits := pgsaas.term_number(p_terms, 'referrer_credits', 0, 1000000000000,
         6, 0);
     v_new.expires_after := pgsaas.term_interval(p_terms, 'expires_after', '20 years');
-    v_new.starts_at := rtrim(p_terms ->> 'starts_at', 'Z')::timestamp at time zone 'UTC';
-    v_new.ends_at := rtrim(p_terms ->> 'ends_at', 'Z')::timestamp at time zone 'UTC';
+    v_new.starts_at := regexp_replace(p_terms ->> 'starts_at', '(Z|\+00:00)$', '')::timestamp
+        at time zone 'UTC';
+    v_new.ends_at := regexp_replace(p_terms ->> 'ends_at', '(Z|\+00:00)$', '')::timestamp
+        at time zone 'UTC';
     v_new.max_redemptions := pgsaas.term_number(p_terms, 'max_redemptions', 1, 1000000000, 0);
     v_new.account_age := pgsaas.term_interval(p_terms, 'account_age', '20 years');
     v_new.is_active := coalesce((p_terms ->> 'active')::boolean, true);
@@ -54,6 +56,8 @@ begin
     if v_new.reward_kind not in ('code', 'referral') then
         raise exception '"kind" is code or referral, not "%"', v_new.reward_kind
             using errcode = '22023';
+    elsif v_new.ends_at <= v_new.starts_at then
+        raise exception '"ends_at" is after "starts_at"' using errcode = '22023';
     elsif v_new.credits = 0 and v_new.referrer_credits = 0
           or v_new.reward_kind = 'code' and v_new.credits = 0 then
         raise exception 'a reward needs "credits" above 0' using errcode = '22023';

@@ -61,6 +61,12 @@ begin
     end if;
     v_s := pgsaas.choose_plan(v_s, p_plan_id, p_interval, p_quantity, p_allowance, p_currency,
         p_unit_amount);
+    if v_was.ended_at is null and v_was.plan_id = v_s.plan_id and not p_is_trial
+       and v_s.quantity = v_was.quantity and v_s.allowance is null
+       and coalesce(v_s.unit_amount, 0) = 0 then
+        raise exception 'the account has the plan "%"', p_plan_id using errcode = 'PT409',
+            hint = 'It is the default plan.';
+    end if;
     v_s.account_id := p_account_id;
     v_s.subscription_id := coalesce(v_was.subscription_id, 0) + 1;
     v_s.provider := 'manual';
@@ -153,6 +159,19 @@ as $$ select p_new.plan_id <> p_s.plan_id and (pgsaas.plan_terms(p_new)).on_upgr
 comment on function pgsaas.is_replacing(pgsaas.subscriptions, pgsaas.subscriptions) is
     'Whether a change of plan takes what the old one gave.';
 
+create or replace function pgsaas.granted_in_full(
+    p_s pgsaas.subscriptions, p_new pgsaas.subscriptions)
+returns numeric
+language sql stable
+as $$
+    select case when p_new.plan_id = p_s.plan_id or t.on_upgrade = 'prorate' then 0
+           else trim_scale(t.allowance * least(p_s.quantity, p_new.quantity) / p_new.quantity) end
+      from pgsaas.plan_terms(p_new) t
+$$;
+comment on function pgsaas.granted_in_full(pgsaas.subscriptions, pgsaas.subscriptions) is
+    'How much of the new allowance a change grants for the whole month: that of another plan, for '
+    'as many units as there were; more units, and a plan that says so, only for what is left of it.';
+
 create or replace function pgsaas.changed_subscription(
     p_s pgsaas.subscriptions, p_plan_id text, p_interval text, p_quantity integer,
     p_allowance numeric, p_unit_amount bigint)
@@ -223,8 +242,8 @@ begin
     amount_now := 0;
     if change_at = v_at then
         credits_now := pgsaas.raise_amount(v_b, v_terms.allowance,
-            pgsaas.is_replacing(v_s, v_new),
-            case when v_new.plan_id = v_s.plan_id then v_s.started_at end);
+            pgsaas.is_replacing(v_s, v_new), pgsaas.granted_in_full(v_s, v_new),
+            v_s.started_at);
         if pgsaas.is_replacing(v_s, v_new) and credits_now > 0 then
             select coalesce(sum(f.value::numeric), 0) into credits_expired
               from jsonb_each_text(pgsaas.free_by_source(v_b)) f
@@ -296,7 +315,7 @@ begin
             perform pgsaas.earn_referral(p_account_id);
         end if;
         perform pgsaas.apply_terms(v_new, pgsaas.is_replacing(v_s, v_new),
-            case when v_new.plan_id = v_s.plan_id then v_s.started_at end);
+            pgsaas.granted_in_full(v_s, v_new));
     end if;
     perform pgsaas.audit('subscription.changed', p_account_id, jsonb_build_object('from',
         v_s.plan_id, 'to', v_new.plan_id, 'quantity', v_new.quantity, 'interval',
@@ -307,6 +326,6 @@ comment on function pgsaas.change_plan(uuid, text, text, integer, numeric, bigin
     'Gives a subscription another plan, interval, quantity or contract (null leaves as it is): an '
     'upgrade now, anything else at the end of what was paid for, unless p_at_period_end says '
     'otherwise. A higher allowance is granted at once as far as it is above the highest of the '
-    'month: in full with another plan (whose on_upgrade may replace what the old one gave), for '
-    'the rest of the month with another quantity. Whatever was to change later is forgotten. PT409 '
+    'month: in full with another plan, unless its on_upgrade is prorate (replace takes what the '
+    'old one gave), for the rest of the month what a higher quantity adds. Whatever was to change later is forgotten. PT409 '
     'where nothing would change, PT422 where its state does not allow it. Only the system: PT403.';

@@ -214,7 +214,10 @@ begin
             credits_expired := credits_expired + v_one.p_expired;
             credits_rolled_over := credits_rolled_over + v_one.p_rolled;
         exception
-            when lock_not_available or serialization_failure or deadlock_detected then raise;
+            when lock_not_available then
+                raise exception 'somebody holds the account %: call again', v_id
+                    using errcode = '55P03';
+            when serialization_failure or deadlock_detected then raise;
             when others then    -- one that cannot be settled keeps nobody else waiting
                 raise warning 'the account % cannot be settled: %', v_id, sqlerrm;
         end;

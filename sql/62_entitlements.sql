@@ -225,6 +225,8 @@ begin
         perform pgsaas.raise_not_found('account');
     elsif p_feature is null or octet_length(p_feature) not between 1 and 100 then
         raise exception 'a feature''s name has 1 to 100 bytes' using errcode = '22023';
+    elsif p_value is not null and p_ends_at <= pgsaas.now() then
+        raise exception 'an exception ends in the future' using errcode = '22023';
     elsif p_value is null then
         delete from pgsaas.entitlement_overrides o
          where o.account_id = p_account_id and o.feature = p_feature;

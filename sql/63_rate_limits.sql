@@ -7,8 +7,8 @@
 --
 -- A cap binds work that asks first (64_jobs): no job of an account, a member, an agent or a key
 -- starts that would spend more than it in a day or month (UTC), running ones counted at what they
--- hold; one that comes to more than it held is charged all the same. Lock rule: caps are read and
--- changed under the account's lock.
+-- hold, and what one comes to beyond that is charged as far as the caps leave room. Lock rule: caps
+-- are read and changed under the account's lock.
 
 create or replace function pgsaas.take_rate_limit(
     p_account_id uuid, p_bucket text, p_cost numeric default 1)
@@ -137,6 +137,22 @@ comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz, timest
     'Adds to what is counted of a locked account''s caps, or takes from it, as far as p_since, '
     'when it was counted first, is in the present day or month and not before the cap (null: it '
     'is counted first now).';
+
+create or replace function pgsaas.room_in_caps(
+    p_account_id uuid, p_subjects jsonb, p_since timestamptz, p_at timestamptz)
+returns numeric
+language sql stable
+as $$
+    select min(greatest(0, c.cap - case
+               when c.period_start >= date_trunc(c.cap_interval, p_at, 'UTC') then c.spent
+               else 0 end))
+      from pgsaas.spend_caps c
+     where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
+$$;
+comment on function pgsaas.room_in_caps(uuid, jsonb, timestamptz, timestamptz) is
+    'What a job that began at p_since may spend beyond what was counted for it, by those caps of a '
+    'locked account that count it; null without one.';
 
 -- The account is locked. What was spent before the present day or month counts no more.
 create or replace function pgsaas.spend_within_caps(

@@ -24,6 +24,9 @@ begin
     perform pgsaas.check_shortfall(p_shortfall);
     v_found := pgsaas.settle_job(p_account_id, p_job_id);
     v_job := v_found.p_job;
+    if p_shortfall = 'debt' and not pgsaas.acts_as_system() then
+        raise exception 'only the system puts an account into debt' using errcode = 'PT403';
+    end if;
     success := false;
     replayed := false;
     if v_job.job_status = 'completed'
@@ -42,11 +45,25 @@ begin
     v_was := case v_job.job_status when 'running' then v_job.cost_credits else 0 end;
     p_cost := coalesce(p_cost, v_job.cost_credits);
     cost := p_cost;
-    if v_job.job_status = 'running' and (v_found.p_hold).state = 'open' and p_cost > 0 then
+    if p_cost > v_was and p_shortfall <> 'debt' then
+        cost := least(p_cost, v_was + pgsaas.room_in_caps(p_account_id, v_job.subjects,
+            v_job.created_at, v_found.p_at));
+    end if;
+    if cost < p_cost and p_shortfall = 'refuse' then
+        error_code := 'DEDUCTION_FAILED';
+        error_message := format('the spend caps leave room for %s credits, not for %s',
+            trim_scale(cost), trim_scale(p_cost));
+        select g.balance, g.available into new_balance, available
+          from pgsaas.get_balance(p_account_id) g;
+        cost := null;
+        return next;
+        return;
+    end if;
+    if v_job.job_status = 'running' and (v_found.p_hold).state = 'open' and cost > 0 then
         select c.success, c.new_balance, c.available, c.error_code, c.error_message, c.seq,
                c.captured
           into success, new_balance, available, error_code, error_message, seq, cost
-          from pgsaas.capture_hold(p_account_id, v_job.hold_id, p_cost, p_shortfall) c;
+          from pgsaas.capture_hold(p_account_id, v_job.hold_id, cost, p_shortfall) c;
     else
         if v_job.job_status = 'running' and (v_found.p_hold).state = 'open' then
             perform pgsaas.release_hold(p_account_id, v_job.hold_id);
@@ -54,7 +71,7 @@ begin
         select g.balance, g.available into new_balance, available
           from pgsaas.get_balance(p_account_id) g;
         if p_shortfall = 'partial' and not pgsaas.is_shadow() then
-            cost := least(p_cost, available);
+            cost := least(cost, available);
         end if;
         success := true;
         if cost > 0 then    -- the hold has lapsed or was released, or there was none
@@ -81,10 +98,12 @@ end $$;
 comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
     'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
     'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
-    'there is), refuse (the job goes on) or debt, as in capture_hold(). One whose hold has lapsed '
+    'there is), refuse (the job goes on) or debt, as in capture_hold(); spend caps count as credits '
+    'that are not there, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
     'or was released meanwhile is charged directly, and then debt is as refuse; one whose hold '
     'somebody captured was completed by that. Said again it is answered as the first time. PT409 '
-    'for one that failed, or was completed at another cost, PT404, 22023; INSUFFICIENT_CREDITS '
+    'for one that failed, or was completed at another cost, PT403 for debt by a member, PT404, '
+    '22023; INSUFFICIENT_CREDITS '
     'and ACCOUNT_FROZEN as in capture_hold().';
 
 create or replace function pgsaas.fail_job(

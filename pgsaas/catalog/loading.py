@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -161,3 +161,14 @@ def export(conn: Connection) -> Exported:
     """What is on sale, as the terms of a catalog by section and name."""
     rows = call(conn, "export_catalog")
     return {(row["section"], row["name"]): row["terms"] for row in rows}
+
+
+def lost_default(conn: Connection, changes: Iterable[Change]) -> str | None:
+    """The plan that was the default before the changes, where none is after them."""
+    was = [
+        change.name
+        for change in changes
+        if change.section == "plans" and change.what != "added" and change.before.get("default")
+    ]
+    is_default = any(row["is_default"] for row in call(conn, "list_plans"))
+    return was[0] if was and not is_default else None

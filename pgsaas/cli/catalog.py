@@ -13,7 +13,7 @@ import psycopg
 import tomli_w
 
 from pgsaas.catalog import PRESETS, SECTIONS, Catalog, preset, read_file
-from pgsaas.catalog.loading import Change, load
+from pgsaas.catalog.loading import Change, load, lost_default
 from pgsaas.catalog.loading import export as exported
 from pgsaas.catalog.subscribers import lost_prices
 from pgsaas.cli import arguments
@@ -47,6 +47,11 @@ def _try(output: Output, name: str, keep: bool, **options: Any) -> list[Change]:
             if change.section == "plans" and change.what == "changed":
                 for line in lost_prices(conn, change.name, change.before, change.after):
                     output.talk(f"warning: {line}", "yellow")
+        if (gone := lost_default(conn, changes)) is not None:
+            output.talk(
+                f'warning: no default plan follows "{gone}": new accounts have no subscription',
+                "yellow",
+            )
         if not keep:
             raise psycopg.Rollback(transaction)
     return changes
@@ -64,6 +69,8 @@ def _show(output: Output, changes: list[Change], said: str) -> None:
             print_line(f"    {line}", "dim")
     if not changes:
         output.talk(said)
+    if any(change.subscribers for change in changes):
+        output.talk("`pgsaas subscriptions list --plan PLAN` names the subscribers of a plan")
 
 
 def _as_data(change: Change) -> dict[str, Any]:

@@ -218,11 +218,21 @@ def _wanted(
         raise click.UsageError("a rate is --per second, minute, hour or day")
     if is_removed:
         return None
+    if value is not None and value.startswith("-") and not _is_number(value):
+        raise click.UsageError(f"there is no option {value}; a text that begins so is quoted twice")
     if value is None:
         most = limit if rate is None else rate
         text = json.dumps(most) if isinstance(most, str) else str(most)
         return f'{{"limit": {text}, "per": "{per}"}}' if per else f'{{"limit": {text}}}'
     return _feature_value(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _feature_value(text: str) -> str:

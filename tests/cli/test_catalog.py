@@ -191,7 +191,8 @@ def test_a_price_that_subscribers_pay_is_not_taken_away_in_silence(
         assert (told.code, told.err) == (
             0,
             'warning: plan "pro" has no price per month in usd any more: 1 of its subscribers '
-            "pays one, and keeps it\n",
+            "pays one, and keeps it\n"
+            "`pgsaas subscriptions list --plan PLAN` names the subscribers of a plan\n",
         )
         assert "    3 subscribers keep version 1\n" in told.out
     file.write_text(FILE.replace(dollar, euro).replace("allowance = 100", "allowance = 120"))
@@ -218,7 +219,7 @@ def test_a_price_that_subscribers_pay_is_not_taken_away_in_silence(
         ("allowance = 100", 'renewal_grace = "3 moons"', '"renewal_grace" must be a length'),
         ("projects = 5", "projects = -5", 'line 7: "limit" must be a number'),
         ("projects = 5", 'projects = { per = "period" }', '"projects" of "limits" needs a "limit"'),
-        ('per = "period"', 'per = "moon"', '"per" of "videos" is one of'),
+        ('per = "period"', 'per = "moon"', '"per" of "videos" is period, not'),
         ("credits = 50", "credits = 0", 'line 14: "credits" must be a number'),
         ("usd = 500", "USD = 500", "line 14: a currency has three small letters"),
         ("percent = 12.5", "percent = 100", "line 14: discounts are for rising quantities"),
@@ -287,3 +288,36 @@ def test_who_may_not_set_prices_may_not_apply_a_catalog(
         assert shell("catalog", "export").code == 0
     finally:
         conn.execute("drop role catalog_reader")
+
+
+def test_the_catalog_that_the_documentation_prints_can_be_applied(
+    shell: Shell, tmp_path: Path
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text()
+    printed = tmp_path / "printed.toml"
+    printed.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert shell.ok("catalog", "validate", str(printed)).endswith(
+        "is a catalog of 2 plans, 1 packs, 2 events, 2 agents, 2 rewards\n"
+    )
+    shell.ok("catalog", "apply", str(printed))
+    exported = tmp_path / "exported.toml"
+    exported.write_text(shell.ok("catalog", "export"))
+    assert shell("catalog", "plan", str(exported)).err == "nothing would change\n"
+
+
+def test_a_default_plan_that_goes_is_warned_of(shell: Shell, file: Path) -> None:
+    file.write_text('[[plans]]\nid = "free"\ndefault = true\n[[plans]]\nid = "pro"\n')
+    assert "warning" not in shell("catalog", "apply", str(file)).err
+    file.write_text('[[plans]]\nid = "pro"\n')
+    said = 'warning: no default plan follows "free": new accounts have no subscription\n'
+    assert said in shell("catalog", "plan", str(file)).err
+    file.write_text('[[plans]]\nid = "pro"\ndefault = true\n')
+    assert "warning" not in shell("catalog", "apply", str(file)).err
+
+
+@pytest.mark.parametrize("end", ["2030-01-01", "2030-01-01T00:00:00Z", '"2030-01-01T00:00:00Z"'])
+def test_a_time_may_be_written_as_toml_does(shell: Shell, file: Path, end: str) -> None:
+    file.write_text(f'[[rewards]]\nid = "X"\ncredits = 1\nends_at = {end}\n')
+    shell.ok("catalog", "apply", str(file))
+    (reward,) = shell.json("rewards", "list")["rewards"]
+    assert reward["ends_at"].startswith("2030-01-01T00:00:00")

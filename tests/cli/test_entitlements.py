@@ -132,6 +132,8 @@ def test_an_exception_is_a_value_a_limit_or_a_rate(shop: Shell, conn: Conn) -> N
         (("--rate", "5", "--per", "day"), "--rate is for rate:BUCKET"),
         (("--limit", "5", "--per", "day"), "--per is period for --limit, and a time for --rate"),
         (("--limit", "some"), "'some' is no amount, such as 12.5"),
+        (("--of",), "there is no option --of"),
+        (("-x",), "there is no option -x"),
         (("--limit", "NaN"), "'NaN' is no amount, such as 12.5"),
         (("--limit", "-Infinity"), "'-Infinity' is no amount, such as 12.5"),
     ],

@@ -136,17 +136,21 @@ class Customer:
     def free(self) -> Decimal:
         return sum((grant.free for grant in self.grants), ZERO)
 
-    def raise_to(self, deal: Deal, replaces: bool = False, is_prorated: bool = False) -> None:
-        """Grant what the deal's allowance is above the highest of the month."""
-        more = deal.granted - self.highest
-        if more > 0:
+    def raise_to(self, deal: Deal, replaces: bool = False, in_full: Decimal | None = None) -> None:
+        """Grant what the deal's allowance is above the highest of the month.
+
+        Of it, what is above `in_full` is only for the time that is left.
+        """
+        if deal.granted > self.highest:
+            had = self.highest
             if replaces:
                 self.expire(self.of_plan())
-                more = deal.granted
-            elif is_prorated:
-                start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
-                left, whole = ((self.end - time) // TICK for time in (self.now, start))
-                more = Decimal(int(more * 10**6) * left // whole) / 10**6
+                had = ZERO
+            full = deal.granted if in_full is None else max(had, in_full)
+            start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
+            left, whole = ((self.end - time) // TICK for time in (self.now, start))
+            rest = Decimal(int((deal.granted - full) * 10**6) * left // whole) / 10**6
+            more = full - had + rest
             self.grant("trial" if self.trial_end else "allowance", more, self.end)
             self.highest = deal.granted
 

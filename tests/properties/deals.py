@@ -49,6 +49,7 @@ class Plan:
     trial_days: int = 0
     replaces: bool = False
     grace: timedelta = timedelta(days=7)
+    prorates: bool = False
 
 
 @dataclass

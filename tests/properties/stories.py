@@ -29,7 +29,7 @@ PLANS = {
         Plan("pro", Decimal(1000), Decimal(500), 1, 14),
         Plan("max", Decimal(5000), None, 2, 30, grace=timedelta(days=3)),
         Plan("swap", Decimal(3000), Decimal(1000), 2, 3, True, timedelta(days=40)),
-        Plan("odd", Decimal("333.333333"), Decimal("0.000001"), 1, 45),
+        Plan("odd", Decimal("333.333333"), Decimal("0.000001"), 1, 45, prorates=True),
         Plan("none", Decimal(0), None, 3, 7, True, timedelta(0)),
     )
 }

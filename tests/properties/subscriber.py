@@ -108,6 +108,9 @@ class Subscriber(Customer):
         ):
             raise Refused("PT409")
         terms = self.plans[plan]
+        has_it = self.deal and self.deal.by_default and self.deal.plan == terms
+        if has_it and not is_trial and (quantity, allowance) == (1, None):
+            raise Refused("PT409")
         if is_trial and (self.had_any or not terms.trial_days):
             raise Refused("PT422")
         deal = Deal(terms, interval=interval, quantity=quantity, own=allowance)
@@ -169,7 +172,9 @@ class Subscriber(Customer):
                 new.first = self.month
             self.deal = new
             is_same = new.plan == old.plan
-            self.raise_to(new, new.plan.replaces and not is_same, is_same)
+            units = 0 if is_same or new.plan.prorates else min(new.quantity, old.quantity)
+            in_full = new.granted * units / new.quantity
+            self.raise_to(new, new.plan.replaces and not is_same, in_full)
         else:
             old.cancel_at, old.then, old.change_at = None, new, self.paid()[1]
 

@@ -165,7 +165,7 @@ def set_plans(ledger: Ledger, default: str | None) -> None:
         terms = {
             "allowance": float(plan.allowance), "rollover": rollover, "rank": plan.rank,
             "trial_days": plan.trial_days, "default": plan.name == default,
-            "on_upgrade": "replace" if plan.replaces else "keep",
+            "on_upgrade": "replace" if plan.replaces else "prorate" if plan.prorates else "keep",
             "past_due_grace": f"{plan.grace.days} days",
         }  # fmt: skip
         ledger.call("set_plan", plan.name, terms)

@@ -377,8 +377,56 @@ def test_a_job_that_nobody_ends_counts_for_no_cap_when_the_next_one_starts(shop:
     start(shop, account, "lab")
     assert shop.call("start_job", account, "lab")["error_code"] == "DEDUCTION_FAILED"
     assert shop.scalar("select spent from pgsaas.spend_caps") == 100
-    shop.done("complete_job", account, dead["job_id"], 7)  # late, and charged all the same
-    assert shop.scalar("select spent from pgsaas.spend_caps") == 107
+    late = shop.call("complete_job", account, dead["job_id"], 7, p_shortfall="refuse")
+    assert (late["success"], late["error_code"]) == (False, "DEDUCTION_FAILED")
+    assert late["error_message"] == "the spend caps leave room for 0 credits, not for 7"
+    late = shop.done("complete_job", account, dead["job_id"], 7)
+    assert (late["cost"], late["seq"]) == (0, None)  # there is no room for it any more
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 100
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "charged", "left"),
+    [("partial", 60, 0), ("debt", 90, 0), ("refuse", None, 10)],
+)
+def test_what_a_job_comes_to_stays_within_the_caps(
+    shop: Ledger, shortfall: str, charged: int | None, left: int
+) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 60, 'day')", account)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'lab', 1000, 'day')", account)
+    job_id = start(shop, account, "lab")["job_id"]
+    assert shop.call("complete_job", account, job_id, 40)["cost"] == 40
+    job_id = start(shop, account, "lab", p_cost=10)["job_id"]
+    answer = shop.call("complete_job", account, job_id, 50, p_shortfall=shortfall)
+    if charged is None:
+        assert answer["error_code"] == "DEDUCTION_FAILED"
+        assert job(shop, account, job_id)["job_status"] == "running"
+    else:
+        assert answer["cost"] == charged - 40
+        again = shop.call("complete_job", account, job_id, 50, p_shortfall=shortfall)
+        assert (again["replayed"], again["cost"]) == (True, charged - 40)
+    assert caps(shop, account)[0] == ("account", "", 60 - left if charged != 90 else 90, left)
+
+
+def test_a_cap_does_not_bind_what_began_before_it(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    job_id = start(shop, account, "lab")["job_id"]
+    shop.after(seconds=1)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 1)", account)
+    assert shop.done("complete_job", account, job_id, 70)["cost"] == 70
+    assert caps(shop, account) == [("account", "", 0, 1)]
+
+
+@pytest.mark.parametrize("minutes", [0, 20])
+def test_a_member_does_not_pass_a_cap_by_debt(shop: Ledger, minutes: int) -> None:
+    account = shop.account(p_external_id="ada")
+    shop.call("start_subscription", account, "pro")
+    job_id = start(shop, account)["job_id"]
+    shop.after(minutes=minutes)
+    shop.conn.execute("select pgsaas.act_as('ada')")
+    with shop.raises("PT403"):
+        shop.call("complete_job", account, job_id, 900, p_shortfall="debt")
 
 
 @pytest.mark.parametrize("was", [None, "day"])

@@ -603,7 +603,6 @@ WRONG = [
     ("22023", {"p_allowance": Decimal("0.0000001")}),
     ("22023", {"p_allowance": Decimal("NaN")}),
     ("22023", {"p_unit_amount": -1, "p_currency": "usd"}),
-    ("22023", {"p_unit_amount": 1}),
     ("22023", {"p_unit_amount": 10**8, "p_currency": "usd"}),
     ("22023", {"p_unit_amount": 1, "p_currency": "dollar"}),
     ("22023", {"p_anchor": day("2027-01-01")}),
@@ -719,3 +718,58 @@ def test_steps_have_a_limit_of_at_least_one(ledger: Ledger) -> None:
     ):
         with ledger.raises("22023"):
             ledger.call(function, *arguments)
+
+
+def test_the_default_plan_is_not_granted_again_by_name(ledger: Ledger) -> None:
+    set_plans(ledger)
+    account = ledger.account()
+    before = free(ledger, account)
+    with ledger.raises("PT409"):
+        ledger.call("start_subscription", account, "free")
+    ledger.call("start_subscription", account, "pro")
+    ledger.call("cancel_subscription", account, p_at_period_end=False)
+    with ledger.raises("PT409"):
+        ledger.call("start_subscription", account, "free")
+    contract = ledger.call("start_subscription", account, "free", p_allowance=500)
+    assert contract["monthly_allowance"] == 500
+    assert before > 0
+
+
+UPGRADES = [
+    # on_upgrade, quantities before and after, credits granted half through the month
+    ("keep", 1, 1, 4000), ("keep", 1, 3, 9000), ("keep", 3, 3, 12000), ("keep", 3, 1, 2000),
+    ("replace", 1, 1, 5000), ("replace", 1, 3, 10000), ("replace", 3, 1, 5000),
+    ("prorate", 1, 1, 2000), ("prorate", 1, 3, 7000), ("prorate", 3, 3, 6000),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("on_upgrade", "before", "after", "granted"), UPGRADES)
+def test_an_upgrade_grants_in_full_or_for_the_rest_of_the_month(
+    ledger: Ledger, on_upgrade: str, before: int, after: int, granted: int
+) -> None:
+    for plan, rank, allowance in (("small", 1, 1000), ("large", 2, 5000)):
+        terms = {"rank": rank, "allowance": allowance, "on_upgrade": on_upgrade}
+        ledger.call("set_plan", plan, terms)
+    account = ledger.account()
+    ledger.call("start_subscription", account, "small", p_quantity=before)
+    ledger.after(days=15, hours=12)  # of the 31 of a month
+    asked = {"p_plan_id": "large", "p_quantity": after}
+    seen = ledger.call("preview_change_plan", account, **asked)
+    since = len(ledger.rows(account))
+    ledger.call("change_plan", account, **asked)
+    moved = [amount for kind, amount, _ in ledger.rows(account, since) if kind == "grant"]
+    assert (seen["credits_now"], sum(moved)) == (granted, granted)
+    ledger.after(days=16)
+    assert free(ledger, account) == 5000 * after
+
+
+def test_a_price_of_its_own_is_in_the_currency_of_the_plan(ledger: Ledger) -> None:
+    dollars = {"interval": "month", "currency": "usd", "amount": 900}
+    ledger.call("set_plan", "one", {"prices": [dollars]})
+    ledger.call("set_plan", "two", {"prices": [dollars, {**dollars, "currency": "eur"}]})
+    ledger.call("set_plan", "none", {})
+    row = ledger.call("start_subscription", ledger.account(), "one", p_unit_amount=100)
+    assert (row["currency"], row["unit_amount"]) == ("usd", 100)
+    for plan in ("two", "none"):
+        with ledger.raises("22023"):
+            ledger.call("start_subscription", ledger.account(), plan, p_unit_amount=100)

@@ -41,8 +41,8 @@ CREDITS_FAULTS = [
     Fault(
         "an upgrade grants the whole new allowance",
         "sql/36_periods.sql",
-        "else p_allowance - p_b.period_granted end",
-        "else p_allowance end",
+        "case when p_replaces then 0 else p_b.period_granted end) h (had)",
+        "0::numeric) h (had)",
         GOLDEN,
     ),
     Fault(

@@ -5,7 +5,7 @@
 --   trialing      | expired; active  | goes on | -               | -      | cancel_at: canceled
 --                 | if it was paid   |         |                 |        |
 --   active        | -                | -       | past_due/unpaid | paused | cancel_at: canceled
---   past_due      | -                | active  | unpaid          | paused | grace over: expired
+--   past_due      | -                | active  | unpaid          | paused | grace over: unpaid
 --   unpaid        | -                | active  | -               | -      | -
 --   paused        | -                | active  | -               | -      | -
 --   canceled, expired: ended; the account is on the default plan then, where there is one
@@ -62,13 +62,7 @@ language sql stable parallel safe
 as $$
     select case when p_s.ended_at is null then null
            when p_s.canceled_at = p_s.ended_at
-                or p_s.status = 'expired' and not p_s.expires_with_trial
-                and (p_s.past_due_at is null or p_s.past_due_at = p_s.ended_at or not exists (
-                    select from pgsaas.plan_versions v
-                     where v.plan_id = p_s.plan_id and v.version = p_s.plan_version
-                       and p_s.past_due_at + pgsaas.exact_interval(v.past_due_grace)
-                           <= p_s.ended_at))
-               then p_s.ended_at
+                or p_s.status = 'expired' and not p_s.expires_with_trial then p_s.ended_at
            else greatest(p_s.started_at, p_s.ended_at - interval '1 microsecond') end
 $$;
 comment on function pgsaas.ended_in(pgsaas.subscriptions) is
@@ -134,15 +128,15 @@ as $$
        and p_s.status = 'past_due'
 $$;
 comment on function pgsaas.grace_ends_at(pgsaas.subscriptions) is
-    'When a subscription that is past due expires; null for another.';
+    'When a subscription that is past due gives no access any more; null for another.';
 
 create or replace function pgsaas.ends_at(p_s pgsaas.subscriptions) returns timestamptz
 language sql stable
 as $$
     select case when p_s.ended_at is null then least(
         case when p_s.change_kind = 'canceled' then p_s.change_at end,
-        case when p_s.status = 'trialing' and p_s.expires_with_trial then p_s.trial_ends_at end,
-        pgsaas.grace_ends_at(p_s)) end
+        case when p_s.status = 'trialing' and p_s.expires_with_trial then p_s.trial_ends_at end)
+        end
 $$;
 comment on function pgsaas.ends_at(pgsaas.subscriptions) is
     'When a subscription ends if nobody does anything; null for never, or where it has ended.';
@@ -151,12 +145,12 @@ create or replace function pgsaas.due_at(p_s pgsaas.subscriptions) returns times
 language sql stable
 as $$
     select case when p_s.ended_at is null then least(pgsaas.ends_at(p_s), p_s.change_at,
-        case when p_s.status = 'trialing' then p_s.trial_ends_at end) end
+        pgsaas.grace_ends_at(p_s), case when p_s.status = 'trialing' then p_s.trial_ends_at end) end
 $$;
 comment on function pgsaas.due_at(pgsaas.subscriptions) is
     'When time changes a subscription next; null for never.';
 
--- On a tie the end comes first, then a change of plan, then the end of a trial.
+-- On a tie the end comes first, then a change of plan, then the end of a trial or a grace.
 create or replace function pgsaas.project_subscription(
     p_s pgsaas.subscriptions, p_at timestamptz)
 returns setof pgsaas.subscriptions
@@ -181,6 +175,9 @@ begin
             p_s.past_due_at := p_s.past_due_at    -- the grace that has begun goes on as it was
                 + pgsaas.exact_interval(v_grace_ends_at - pgsaas.grace_ends_at(p_s));
             p_s.period_offset := pgsaas.months_since(p_s.period_anchor, v_due);
+        elsif p_s.status = 'past_due' then
+            p_s.status := 'unpaid';
+            p_s.past_due_at := null;
         else
             p_s.status := 'active';
         end if;

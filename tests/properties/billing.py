@@ -49,8 +49,6 @@ class Customer:
     #: until when one is paid for that was ended early
     paid_until: datetime | None = None
     had_any: bool = False
-    #: the default plan came when a grace ended, and nobody has been there since
-    is_unseen: bool = False
 
     def __post_init__(self) -> None:
         if self.default:
@@ -188,8 +186,7 @@ class Customer:
         is_over = trial_end == self.now and not deal.is_paid
         if deal.cancel_at == self.now:
             self.follow("canceled")
-        elif is_over or deal.grace_end == self.now:
-            self.is_unseen = deal.grace_end == self.now
+        elif is_over:
             self.follow("expired")
         elif deal.change_at == self.now and deal.then:
             deal.then.status, deal.then.is_paid = deal.status, deal.is_paid
@@ -197,6 +194,8 @@ class Customer:
             self.deal = deal.then
         if self.deal and self.deal.status == "trialing" and trial_end == self.now:
             self.deal.status = "active"
+        if self.deal and self.deal.grace_end == self.now:
+            self.deal.status, self.deal.grace_end = "unpaid", None
 
     def follow(self, status: str) -> None:
         """The subscription ends with this status; the default plan follows where there is one."""
@@ -220,7 +219,7 @@ class Customer:
         if self.trial_end:
             self.anchor, self.month, self.trial_end = due, -1, None
             self.deal.first = 0
-        self.month, self.highest, self.is_unseen = self.month + 1, ZERO, False
+        self.month, self.highest = self.month + 1, ZERO
         room = self.deal.limit
         gone, rolling = ZERO, list[Decimal]()
         for grant in reversed(own):

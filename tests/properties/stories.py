@@ -67,8 +67,6 @@ class Step:
     def done(self, customer: Subscriber) -> tuple[Subscriber, str]:
         """The customer afterwards, and how it ended; one who was refused is as before."""
         after = copy.deepcopy(customer)
-        if self.act not in ("look", *OF_CREDITS):
-            after.seen()
         if self.act in ("look", "settle"):
             return after, ""
         try:

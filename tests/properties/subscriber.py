@@ -26,12 +26,6 @@ from tests.properties.deals import (
 class Subscriber(Customer):
     """A customer who acts. Each act takes place at the customer's time."""
 
-    def seen(self) -> None:
-        """Somebody writes: the default plan that came when a grace ended grants from now on."""
-        if self.is_unseen and self.deal:
-            self.raise_to(self.deal)
-        self.is_unseen = False
-
     def live(self) -> Deal:
         """The subscription that somebody started and that has not ended."""
         if not self.deal or self.deal.by_default or self.deal.status in ("canceled", "expired"):

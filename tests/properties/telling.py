@@ -57,7 +57,7 @@ class Telling:
     """A story told to one account or to twins.
 
     Of twins the first is settled at every moment at which something happens, the other one only
-    acts: but for the end of a grace, from when on the default plan grants when somebody comes.
+    acts.
     """
 
     def __init__(self, ledger: Ledger, story: Story, twins: bool) -> None:
@@ -73,7 +73,6 @@ class Telling:
                 self.live(step)
             except Difference as difference:
                 raise Difference(f"step {number}: {step}\n{difference}") from None
-        self.customer.seen()
         for account in self.accounts:
             settled(self.ledger, account)
             self.compare_lines(account)
@@ -112,11 +111,7 @@ class Telling:
         while (due := self.customer.due()) <= step.at:
             self.ledger.at(due)
             self.customer.pass_to(due)
-            both = self.customer.is_unseen
-            for account in self.accounts if both else self.accounts[:1]:
-                settled(self.ledger, account)
-            if both:
-                self.customer.seen()
+            settled(self.ledger, self.accounts[0])
             self.compare()
 
     def call(self, account: UUID, step: Step) -> str:

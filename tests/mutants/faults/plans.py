@@ -24,8 +24,8 @@ PLANS_FAULTS = [
     Fault(
         "who is past due is let in for ever",
         "sql/48_subscription_states.sql",
-        "        pgsaas.grace_ends_at(p_s)) end\n$$;\ncomment on function pgsaas.ends_at",
-        "        null) end\n$$;\ncomment on function pgsaas.ends_at",
+        "        pgsaas.grace_ends_at(p_s), case",
+        "        case",
         SUBSCRIPTIONS,
     ),
     Fault(
@@ -150,8 +150,8 @@ PLANS_FAULTS = [
     Fault(
         "a cap binds what began before it",
         "sql/63_rate_limits.sql",
-        "       and p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))\n$$;",
-        "$$;",
+        "and p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))\n$$;",
+        "\n$$;",
         JOBS,
     ),
     Fault(

@@ -282,11 +282,12 @@ begin
         raise exception 'the plan "%" has % price per %', p_plan_id,
             case when v_found = '{}' then 'no' else 'more than one' end,
             p_interval || coalesce(' in ' || p_s.currency, '') using errcode = 'PT422',
-            hint = 'It has ' || (
+            hint = coalesce('Choose a currency: ' || (
+                select string_agg(x.currency, ', ') from unnest(v_found) x), 'It is sold for ' || (
                 select string_agg(format('%s a %s', x.currency, x.billing_interval), ', '
                            order by x.billing_interval, x.currency)
                   from pgsaas.plan_prices x
-                 where x.plan_id = p_s.plan_id and x.version = p_s.plan_version) || '.';
+                 where x.plan_id = p_s.plan_id and x.version = p_s.plan_version)) || '.';
     end if;
 end $$;
 comment on function pgsaas.choose_plan(pgsaas.subscriptions, text, text, integer, numeric, text,

@@ -32,7 +32,8 @@ begin
         raise exception '"active" is true or false' using errcode = '22023';
     end if;
     foreach v_name in array '{starts_at,ends_at}'::text[] loop
-        if pgsaas.term_text(p_terms, v_name) !~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|\+00:00)?)?$' then
+        if pgsaas.term_text(p_terms, v_name)
+           !~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|\+00:00)?)?$' then
             raise exception '"%" is a time in UTC such as "2026-12-24", not "%"', v_name,
                 p_terms ->> v_name using errcode = '22023';
         end if;

@@ -170,7 +170,7 @@ as $$
 $$;
 comment on function pgsaas.granted_in_full(pgsaas.subscriptions, pgsaas.subscriptions) is
     'How much of the new allowance a change grants for the whole month: that of another plan, for '
-    'as many units as there were; more units, and a plan that says so, only for what is left of it.';
+    'as many units as there were; more units, and a plan that says so, only for its rest.';
 
 create or replace function pgsaas.changed_subscription(
     p_s pgsaas.subscriptions, p_plan_id text, p_interval text, p_quantity integer,
@@ -327,5 +327,6 @@ comment on function pgsaas.change_plan(uuid, text, text, integer, numeric, bigin
     'upgrade now, anything else at the end of what was paid for, unless p_at_period_end says '
     'otherwise. A higher allowance is granted at once as far as it is above the highest of the '
     'month: in full with another plan, unless its on_upgrade is prorate (replace takes what the '
-    'old one gave), for the rest of the month what a higher quantity adds. Whatever was to change later is forgotten. PT409 '
-    'where nothing would change, PT422 where its state does not allow it. Only the system: PT403.';
+    'old one gave), for the rest of the month what a higher quantity adds. Whatever was to change '
+    'later is forgotten. PT409 where nothing would change, PT422 where its state does not allow '
+    'it. Only the system: PT403.';

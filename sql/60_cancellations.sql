@@ -136,8 +136,8 @@ end $$;
 comment on function pgsaas.set_subscription_status(uuid, text, text) is
     'Says what became of a subscription''s payments: active (paid; a trial then goes on into a '
     'paid month when it ends), past_due (access goes on for the plan''s past_due_grace, then it '
-    'is unpaid), unpaid or paused (no access), canceled or expired (at once). Only active grants new '
-    'credits; the allowance of a month that was not granted comes when it is active again. The '
+    'is unpaid), unpaid or paused (no access), canceled or expired (at once). Only active grants '
+    'new credits; the allowance of a month that was not granted comes when it is active again. The '
     'status it has changes nothing. PT422 for a change that no state allows, PT404, 22023. For '
     'the system and staff: PT403. Audited.';
 

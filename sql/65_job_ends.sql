@@ -98,8 +98,8 @@ end $$;
 comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
     'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
     'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
-    'there is), refuse (the job goes on) or debt, as in capture_hold(); spend caps count as credits '
-    'that are not there, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
+    'there is), refuse (the job goes on) or debt, as in capture_hold(); beyond spend caps there is '
+    'nothing, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
     'or was released meanwhile is charged directly, and then debt is as refuse; one whose hold '
     'somebody captured was completed by that. Said again it is answered as the first time. PT409 '
     'for one that failed, or was completed at another cost, PT403 for debt by a member, PT404, '

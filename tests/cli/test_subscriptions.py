@@ -144,7 +144,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
         ),
         (
             ("start", "ada", "max", "--interval", "year"),
-            'the plan "max" has no price per year',
+            'the plan "max" has no price per year. It is sold for usd a month.',
         ),
         (("start", "ada", "max", "--trial"), 'the plan "max" has no trial'),
         (("start", "ada", "max", "--quantity", "0"), "a quantity is 1 to 1000000, not 0"),

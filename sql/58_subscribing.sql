@@ -23,6 +23,49 @@ end $$;
 comment on function pgsaas.check_subscription(pgsaas.subscriptions) is
     'Raises PT422 unless there is a live subscription that somebody started.';
 
+create or replace function pgsaas.is_default(p_s pgsaas.subscriptions) returns boolean
+language sql immutable parallel safe
+as $$ select p_s.account_id is not null and p_s.ended_at is null and p_s.provider = 'default' $$;
+comment on function pgsaas.is_default(pgsaas.subscriptions) is
+    'Whether this is the default plan that an account has without another.';
+
+-- What start_subscription() makes of the plan that is asked for; another in place of p_was.
+create or replace function pgsaas.chosen_plan(
+    p_was pgsaas.subscriptions, p_plan_id text, p_interval text, p_quantity integer,
+    p_allowance numeric, p_currency text, p_unit_amount bigint, p_is_trial boolean)
+returns pgsaas.subscriptions
+language plpgsql stable
+as $$
+declare
+    v_s pgsaas.subscriptions;
+begin
+    v_s := pgsaas.choose_plan(v_s, p_plan_id, p_interval, p_quantity, p_allowance, p_currency,
+        p_unit_amount);
+    if pgsaas.is_default(p_was) and p_was.plan_id = v_s.plan_id and not p_is_trial
+       and v_s.quantity = p_was.quantity and v_s.allowance is null
+       and coalesce(v_s.unit_amount, 0) = 0 then
+        raise exception 'the account has the plan "%"', p_plan_id using errcode = 'PT409',
+            hint = 'It is the default plan.';
+    end if;
+    return v_s;
+end $$;
+comment on function pgsaas.chosen_plan(pgsaas.subscriptions, text, text, integer, numeric, text,
+    bigint, boolean) is
+    'A new subscription by the plan''s current version. PT409 for what the account has as its '
+    'default; PT404, PT422, 22023.';
+
+create or replace function pgsaas.goes_on(p_account_id uuid, p_at timestamptz) returns boolean
+language sql stable
+as $$
+    select exists (
+        select from pgsaas.subscriptions x
+         where x.account_id = p_account_id and x.provider <> 'default'
+           and pgsaas.paid_until(x) > p_at)
+$$;
+comment on function pgsaas.goes_on(uuid, timestamptz) is
+    'Whether a subscription that starts goes on in the months of one that was paid for longer: '
+    'going in circles grants nothing.';
+
 create or replace function pgsaas.start_subscription(
     p_account_id uuid, p_plan_id text, p_interval text default 'month',
     p_quantity integer default 1, p_is_trial boolean default false,
@@ -59,14 +102,8 @@ begin
     elsif p_anchor > v_at then
         raise exception 'periods are counted from a time that has come' using errcode = '22023';
     end if;
-    v_s := pgsaas.choose_plan(v_s, p_plan_id, p_interval, p_quantity, p_allowance, p_currency,
-        p_unit_amount);
-    if v_was.ended_at is null and v_was.plan_id = v_s.plan_id and not p_is_trial
-       and v_s.quantity = v_was.quantity and v_s.allowance is null
-       and coalesce(v_s.unit_amount, 0) = 0 then
-        raise exception 'the account has the plan "%"', p_plan_id using errcode = 'PT409',
-            hint = 'It is the default plan.';
-    end if;
+    v_s := pgsaas.chosen_plan(v_was, p_plan_id, p_interval, p_quantity, p_allowance, p_currency,
+        p_unit_amount, p_is_trial);
     v_s.account_id := p_account_id;
     v_s.subscription_id := coalesce(v_was.subscription_id, 0) + 1;
     v_s.provider := 'manual';
@@ -93,10 +130,7 @@ begin
         perform pgsaas.close_subscription(v_was, 'canceled', v_at);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
-    if pgsaas.settle_period(p_account_id) and exists (
-           select from pgsaas.subscriptions x
-            where x.account_id = p_account_id and x.provider <> 'default'
-              and pgsaas.paid_until(x) > v_at) then
+    if pgsaas.settle_period(p_account_id) and pgsaas.goes_on(p_account_id, v_at) then
         select b.period_anchor into v_anchor
           from pgsaas.account_balances b where b.account_id = p_account_id;
     end if;
@@ -200,6 +234,15 @@ comment on function pgsaas.changed_subscription(pgsaas.subscriptions, text, text
     'A subscription as it would be with another plan, interval, quantity or contract; null leaves '
     'as it is. PT422 where its state does not allow it, PT409 where nothing would change.';
 
+create or replace function pgsaas.free_of_plan(p_b pgsaas.account_balances) returns numeric
+language sql stable
+as $$
+    select coalesce(sum(f.value::numeric), 0) from jsonb_each_text(pgsaas.free_by_source(p_b)) f
+     where f.key in ('allowance', 'rollover', 'trial')
+$$;
+comment on function pgsaas.free_of_plan(pgsaas.account_balances) is
+    'Free credits of a settled account that its plan gave.';
+
 create or replace function pgsaas.preview_change_plan(
     p_account_id uuid, p_plan_id text default null, p_interval text default null,
     p_quantity integer default null, p_allowance numeric default null,
@@ -218,6 +261,7 @@ declare
     v_terms record;
     v_period record;
     v_unused numeric;
+    v_goes_on boolean;
 begin
     if pgsaas.may(p_account_id, 'read') then
         select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
@@ -229,6 +273,26 @@ begin
     v_b := pgsaas.project_account(v_b);
     v_b.last_at := v_at;
     v_s := pgsaas.subscription_at(p_account_id, v_at);
+    if pgsaas.is_default(v_s) and p_plan_id is not null and p_at_period_end is not true then
+        v_new := pgsaas.chosen_plan(v_s, p_plan_id, coalesce(p_interval, 'month'),
+            coalesce(p_quantity, 1), p_allowance, null, p_unit_amount, false);
+        v_terms := pgsaas.plan_terms(v_new);
+        is_upgrade := true;
+        change_at := v_at;
+        monthly_allowance := v_terms.allowance;
+        currency := v_new.currency;
+        amount_next := v_new.unit_amount * v_new.quantity;
+        amount_now := amount_next;
+        v_goes_on := pgsaas.goes_on(p_account_id, v_at) and v_b.period_anchor is not null;
+        credits_now := case when v_goes_on then pgsaas.raise_amount(v_b, v_terms.allowance,
+            v_terms.on_upgrade = 'replace', null, null) else v_terms.allowance end;
+        credits_expired := 0;
+        if v_terms.on_upgrade = 'replace' and (credits_now > 0 or not v_goes_on) then
+            credits_expired := pgsaas.free_of_plan(v_b);
+        end if;
+        return next;
+        return;
+    end if;
     v_new := pgsaas.changed_subscription(v_s, p_plan_id, p_interval, p_quantity, p_allowance,
         p_unit_amount);
     v_terms := pgsaas.plan_terms(v_new);
@@ -245,9 +309,7 @@ begin
             pgsaas.is_replacing(v_s, v_new), pgsaas.granted_in_full(v_s, v_new),
             v_s.started_at);
         if pgsaas.is_replacing(v_s, v_new) and credits_now > 0 then
-            select coalesce(sum(f.value::numeric), 0) into credits_expired
-              from jsonb_each_text(pgsaas.free_by_source(v_b)) f
-             where f.key in ('allowance', 'rollover', 'trial');
+            credits_expired := pgsaas.free_of_plan(v_b);
         end if;
         if v_s.status <> 'trialing' then
             v_period := pgsaas.subscription_period(v_s, v_at);
@@ -289,6 +351,12 @@ begin
     perform pgsaas.check_system();
     v_settled := pgsaas.settle_subscription(p_account_id);
     v_s := v_settled.p_s;
+    if pgsaas.is_default(v_s) and p_plan_id is not null and p_at_period_end is not true then
+        return query select * from pgsaas.start_subscription(p_account_id, p_plan_id,
+            coalesce(p_interval, 'month'), coalesce(p_quantity, 1), false, p_allowance, null,
+            p_unit_amount);
+        return;
+    end if;
     v_new := pgsaas.changed_subscription(v_s, p_plan_id, p_interval, p_quantity, p_allowance,
         p_unit_amount);
     v_change := pgsaas.plan_change(v_s, v_settled.p_at, v_new, p_at_period_end);
@@ -328,5 +396,5 @@ comment on function pgsaas.change_plan(uuid, text, text, integer, numeric, bigin
     'otherwise. A higher allowance is granted at once as far as it is above the highest of the '
     'month: in full with another plan, unless its on_upgrade is prorate (replace takes what the '
     'old one gave), for the rest of the month what a higher quantity adds. Whatever was to change '
-    'later is forgotten. PT409 where nothing would change, PT422 where its state does not allow '
-    'it. Only the system: PT403.';
+    'later is forgotten. From the default plan it is start_subscription(). PT409 where nothing '
+    'would change, PT422 where its state does not allow it. Only the system: PT403.';

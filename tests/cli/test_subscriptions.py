@@ -121,6 +121,14 @@ def test_a_trial_says_when_it_ends(shop: Shell) -> None:
     )
 
 
+def test_from_the_default_plan_a_change_is_previewed_and_made(shop: Shell) -> None:
+    assert say(shop, "preview", "ada", "max", "--quantity", "2") == (
+        "upgrade now: 198.00 usd to pay now, then 198.00 usd a month; 10000 credits now, "
+        "then 10000 a month\n"
+    )
+    assert say(shop, "change", "ada", "max", "--quantity", "2").startswith("changed to max")
+
+
 def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
     contract = ("--allowance", "300000.5", "--unit-amount", "120000", "--currency", "eur")
     assert say(shop, "start", "ada", "deal", *contract, "--anchor", "2026-03-01") == (
@@ -157,7 +165,7 @@ def test_a_contract_has_its_own_price_and_allowance(shop: Shell) -> None:
             'the account has a subscription to "pro". change_plan() changes it.',
         ),
         (
-            ("change", "ada", "max"),
+            ("change", "ada", "--quantity", "2"),
             "the account is on the default plan. start_subscription() gives it another.",
         ),
         (("change", "bo", "pri"), 'no such plan "pri"'),

@@ -159,6 +159,9 @@ class Subscriber(Customer):
         allowance: Decimal | None = None,
         at_period_end: bool | None = None,
     ) -> None:
+        if self.deal and self.deal.by_default and plan and not at_period_end:
+            self.start(plan, interval or "month", quantity or 1, allowance=allowance)
+            return
         new, _, comes_now = self.changed(plan, interval, quantity, allowance, at_period_end)
         old = self.live()
         if comes_now:
@@ -177,9 +180,13 @@ class Subscriber(Customer):
         seen = copy.deepcopy(self)
         asked = {"plan": None, "interval": None, "quantity": None, "allowance": None,
                  "at_period_end": None} | asked  # fmt: skip
-        new, is_upgrade, comes_now = seen.changed(**asked)
+        is_upgrade = comes_now = True
+        if not (self.deal and self.deal.by_default):
+            new, is_upgrade, comes_now = seen.changed(**asked)
         before = len(seen.lines)
         seen.change(**asked)
+        if self.deal and self.deal.by_default and seen.deal:
+            new = seen.deal
         more = seen.lines[before:]
         return {
             "is_upgrade": is_upgrade,

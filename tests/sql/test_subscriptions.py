@@ -629,7 +629,11 @@ def test_what_cannot_be(shop: Ledger) -> None:
         ("PT409", "start_subscription", account, "max"),
         ("PT409", "change_plan", account, "pro"),
         ("PT404", "change_plan", account, "gold"),
-        ("PT422", "change_plan", other, "pro"),
+        ("PT422", "change_plan", other),
+        ("PT422", "change_plan", other, None, None, 2),
+        ("PT422", "change_plan", other, "pro", None, None, None, None, True),
+        ("PT409", "change_plan", other, "free"),
+        ("PT409", "preview_change_plan", other, "free"),
         ("PT422", "cancel_subscription", other),
         ("PT422", "resume_subscription", other),
         ("PT422", "set_subscription_status", other, "past_due"),
@@ -775,3 +779,19 @@ def test_a_price_of_its_own_is_in_the_currency_of_the_plan(ledger: Ledger) -> No
     for plan in ("two", "none"):
         with ledger.raises("22023"):
             ledger.call("start_subscription", ledger.account(), plan, p_unit_amount=100)
+
+
+@pytest.mark.parametrize(("plan", "gone"), [("pro", 0), ("swap", 60)])
+def test_from_the_default_plan_a_change_is_a_start(shop: Ledger, plan: str, gone: int) -> None:
+    changes, starts = (shop.account() for _ in range(2))
+    for account in (changes, starts):
+        shop.done("deduct_credits", account, 40)
+        shop.after(days=3)
+    seen = shop.call("preview_change_plan", changes, plan, p_quantity=2)
+    assert (seen["is_upgrade"], seen["change_at"]) == (True, shop.scalar("select pgsaas.now()"))
+    assert (seen["credits_now"], seen["credits_expired"]) == (seen["monthly_allowance"], gone)
+    assert seen["amount_now"] == seen["amount_next"]
+    changed = shop.call("change_plan", changes, plan, p_quantity=2)
+    started = shop.call("start_subscription", starts, plan, p_quantity=2)
+    assert changed | {"account_id": None} == started | {"account_id": None}
+    assert free(shop, changes) == free(shop, starts) == 60 - gone + seen["credits_now"]

@@ -80,7 +80,7 @@ PLANS_FAULTS = [
     Fault(
         "starting and canceling in circles grants each time",
         "sql/58_subscribing.sql",
-        "and pgsaas.paid_until(x) > v_at)",
+        "and pgsaas.paid_until(x) > p_at)",
         "and false)",
         SUBSCRIPTIONS,
     ),
@@ -129,7 +129,7 @@ PLANS_FAULTS = [
     Fault(
         "who has the default plan is granted it again by name",
         "sql/58_subscribing.sql",
-        "v_was.ended_at is null and v_was.plan_id = v_s.plan_id and not p_is_trial",
+        "pgsaas.is_default(p_was) and p_was.plan_id = v_s.plan_id and not p_is_trial",
         "false",
         SUBSCRIPTIONS,
     ),

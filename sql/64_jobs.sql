@@ -136,14 +136,16 @@ begin
           left join pgsaas.credit_holds h
             on h.account_id = j.account_id and h.hold_id = j.hold_id
          where j.account_id = p_account_id and j.job_status = 'running'
-           and j.created_at >= date_trunc('month', p_at, 'UTC') and j.expires_at <= p_at
-           and coalesce(h.expires_at <= p_at, true)
+           and j.created_at >= date_trunc('month', p_at, 'UTC')
+           and (h.state = 'captured'
+               or j.expires_at <= p_at and coalesce(h.expires_at <= p_at, true))
     loop
         perform pgsaas.settle_job(p_account_id, v_job.job_id);
     end loop;
 end $$;
 comment on function pgsaas.abandon_jobs(uuid, timestamptz) is
-    'Lets jobs of a locked account whose time is over count no more for its spend caps.';
+    'Lets jobs of a locked account whose time is over count no more for its spend caps, and those '
+    'whose hold was captured at what that took.';
 
 create or replace function pgsaas.start_job(
     p_account_id uuid, p_agent_id text, p_type text default null, p_input jsonb default null,

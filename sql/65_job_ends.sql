@@ -46,6 +46,7 @@ begin
     p_cost := coalesce(p_cost, v_job.cost_credits);
     cost := p_cost;
     if p_cost > v_was and p_shortfall <> 'debt' then
+        perform pgsaas.abandon_jobs(p_account_id, v_found.p_at);
         cost := least(p_cost, v_was + pgsaas.room_in_caps(p_account_id, v_job.subjects,
             v_job.created_at, v_found.p_at));
     end if;
@@ -79,6 +80,7 @@ begin
               into success, new_balance, available, error_code, error_message, seq
               from pgsaas.deduct_credits(p_account_id, cost, p_job_id, v_job.agent_id,
                   v_job.job_type) d;
+            cost := case when success then cost end;
         end if;
     end if;
     if success then

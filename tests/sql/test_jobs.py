@@ -484,3 +484,35 @@ def test_there_is_no_such_job(shop: Ledger) -> None:
     for wrong in ({"p_status": "done"}, {"p_limit": 0}):
         with shop.raises("22023"):
             shop.call_all("list_jobs", account, **wrong)
+
+
+def test_a_hold_that_was_captured_counts_for_the_caps_at_what_it_took(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 100)", account)
+    shop.after(seconds=1)
+    first = start(shop, account, "lab", p_cost=10)
+    shop.done("capture_hold", account, first["hold_id"], 95, "partial")
+    assert shop.call("start_job", account, "lab", p_cost=60)["error_code"] == "DEDUCTION_FAILED"
+    last = start(shop, account, "lab", p_cost=1)["job_id"]
+    assert shop.done("complete_job", account, last, 200)["cost"] == 5
+    assert caps(shop, account) == [("account", "", 100, 0)]
+
+
+def test_a_job_that_died_leaves_its_room_to_who_completes(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 100)", account)
+    shop.after(seconds=1)
+    start(shop, account, "lab", p_cost=60, p_ttl="1 minute")
+    alive = start(shop, account, "lab", p_cost=40, p_ttl="1 hour")["job_id"]
+    shop.after(minutes=5)
+    assert shop.done("complete_job", account, alive, 90)["cost"] == 90
+    assert caps(shop, account) == [("account", "", 90, 10)]
+
+
+def test_a_completion_that_is_refused_says_no_cost(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    job_id = start(shop, account, "lab")["job_id"]
+    shop.after(minutes=20)
+    shop.call("freeze_account", account, "odd")
+    refused = shop.call("complete_job", account, job_id, 80)
+    assert (refused["error_code"], refused["cost"]) == ("ACCOUNT_FROZEN", None)

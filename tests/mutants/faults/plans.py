@@ -134,6 +134,20 @@ PLANS_FAULTS = [
         SUBSCRIPTIONS,
     ),
     Fault(
+        "a captured hold counts for the caps at what it held",
+        "sql/64_jobs.sql",
+        "and (h.state = 'captured'",
+        "and (false",
+        JOBS,
+    ),
+    Fault(
+        "a job that died takes room from who completes",
+        "sql/65_job_ends.sql",
+        "        perform pgsaas.abandon_jobs(p_account_id, v_found.p_at);\n",
+        "",
+        JOBS,
+    ),
+    Fault(
         "a job that comes to more passes the spend caps",
         "sql/65_job_ends.sql",
         "    if p_cost > v_was and p_shortfall <> 'debt' then",

@@ -65,7 +65,6 @@ begin
             || jsonb_build_object('at', v_changes_at);
     end if;
     if v_ends_at is not null then
-        p_s.follows := null;    -- as store_subscription() decides it
         v_follows := pgsaas.plan_terms(pgsaas.default_subscription(p_s, v_ends_at));
     end if;
     perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, v_changes_at),
@@ -106,7 +105,8 @@ language plpgsql volatile
 as $$
 begin
     p_s.due_at := pgsaas.due_at(p_s);
-    p_s.follows := case when pgsaas.ends_at(p_s) is not null then pgsaas.default_plan() end;
+    p_s.follows := case when pgsaas.ends_at(p_s) is not null then
+        coalesce(p_s.follows, pgsaas.default_plan()) end;    -- decided once, with the end
     insert into pgsaas.subscriptions select p_s.*
     on conflict (account_id, subscription_id) do update
        set plan_id = excluded.plan_id, plan_version = excluded.plan_version,

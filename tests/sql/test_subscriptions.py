@@ -795,3 +795,24 @@ def test_from_the_default_plan_a_change_is_a_start(shop: Ledger, plan: str, gone
     started = shop.call("start_subscription", starts, plan, p_quantity=2)
     assert changed | {"account_id": None} == started | {"account_id": None}
     assert free(shop, changes) == free(shop, starts) == 60 - gone + seen["credits_now"]
+
+
+@pytest.mark.parametrize("in_time", [True, False])
+def test_what_follows_an_end_is_decided_with_it_and_not_by_time(
+    shop: Ledger, in_time: bool
+) -> None:
+    account = subscribed(shop, "max")
+    shop.after(days=5)
+    shop.call("set_subscription_status", account, "past_due")
+    shop.call("cancel_subscription", account)
+    shop.after(days=1)
+    shop.call("set_plan", "free", PLANS["free"] | {"default": False})
+    shop.call("set_plan", "other", {"default": True, "allowance": 7})
+    shop.after(days=2)  # three days of grace
+    if in_time:
+        settled(shop, account)
+    assert state(shop, account) == ("max", "unpaid", False)
+    shop.after(days=40)
+    assert state(shop, account) == ("free", "active", True)
+    settled(shop, account)
+    assert shop.call("get_balance", account)["by_source"]["allowance"] == 100

@@ -31,6 +31,7 @@ CREATE TABLE pgsaas.account_balances (
     allowance numeric DEFAULT 0 NOT NULL,
     rollover_limit numeric DEFAULT 0,
     burn_order text DEFAULT 'purchased_first'::text NOT NULL,
+    period_raises jsonb,
     usage_count bigint DEFAULT 0 NOT NULL,
     terms_end_at timestamp with time zone,
     next_terms jsonb

@@ -39,6 +39,7 @@ create table if not exists pgsaas.account_balances (
     allowance numeric not null default 0,
     rollover_limit numeric default 0,
     burn_order text not null default 'purchased_first',
+    period_raises jsonb,
     constraint account_balances_pkey primary key (account_id)
 ) with (fillfactor = 50);
 create index if not exists account_balances_next_reset_idx on pgsaas.account_balances (next_reset_at)
@@ -58,7 +59,9 @@ comment on column pgsaas.account_balances.other_free is 'Free credits by source,
 comment on column pgsaas.account_balances.not_spent is
     'Sum of all rows that are neither deduction, capture nor refund: lifetime spent = not_spent - balance.';
 comment on column pgsaas.account_balances.period_granted is
-    'The highest allowance of this period: a raise grants what is above it, so a circle grants nothing.';
+    'The highest allowance of this period, granted since its start unless period_raises says otherwise.';
+comment on column pgsaas.account_balances.period_raises is
+    'What raises did in this period: start, units, is_replaced, and steps, each upto so many credits since a time.';
 comment on column pgsaas.account_balances.archived_seq is
     'Rows up to this one have been archived; their keys are in archived_keys.';
 

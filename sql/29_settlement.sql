@@ -130,6 +130,7 @@ begin
     v_left := p_b.rollover_limit;
     p_b.period_count := p_b.period_count + 1;
     p_b.period_granted := p_b.allowance;
+    p_b.period_raises := null;
     p_b.next_reset_at := coalesce(pgsaas.period_end(p_b.period_anchor, p_b.period_count + 1),
         'infinity');
     foreach v_i in array v_newest_first loop

@@ -296,7 +296,8 @@ begin
            held = p_b.held, owed = p_b.owed,
            overdraft_limit = p_b.overdraft_limit, low_balance_at = p_b.low_balance_at,
            allowance = p_b.allowance, period_granted = p_b.period_granted,
-           rollover_limit = p_b.rollover_limit, terms_end_at = p_b.terms_end_at,
+           period_raises = p_b.period_raises, rollover_limit = p_b.rollover_limit,
+           terms_end_at = p_b.terms_end_at,
            next_terms = p_b.next_terms, lifetime_earned = p_b.lifetime_earned,
            not_spent = p_b.not_spent, burn_order = p_b.burn_order,
            head_source = p_b.head_source, other_free = p_b.other_free

@@ -6,8 +6,8 @@
 --
 -- Upgrades take effect now, everything else at the end of what was paid for. What the ledger has to
 -- know follows from the subscription in one place (apply_terms), ends and changes to come included:
--- so the end of a period that nobody was there for grants what it should. A period grants its
--- highest allowance once, whatever was started, changed or canceled in it.
+-- so the end of a period that nobody was there for grants what it should. A period grants each
+-- credit of an allowance once (36_periods), whatever was started, changed or canceled in it.
 --
 -- Lock rule: the account's row of the ledger first, as every writer of the ledger does; that makes
 -- a plan change and a reset of one account come one after the other. Times are account time.
@@ -34,7 +34,7 @@ comment on function pgsaas.plan_terms(pgsaas.subscriptions) is
 -- The one place where a subscription becomes terms of the ledger.
 create or replace function pgsaas.apply_terms(
     p_s pgsaas.subscriptions, p_replaces boolean default false,
-    p_in_full numeric default null)
+    p_in_full numeric default null, p_units integer default null)
 returns void
 language plpgsql volatile
 as $$
@@ -46,9 +46,10 @@ declare
     v_follows record;
     v_changed jsonb;
 begin
-    if pgsaas.settle_period(p_s.account_id) then
+    if (pgsaas.settle_period(p_s.account_id)).period_anchor is not null then
         perform pgsaas.change_allowance(p_s.account_id, v_terms.allowance * v_is_paid::integer,
-            v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_in_full, p_s.started_at);
+            v_terms.rollover_limit, v_terms.burn_order, p_replaces, p_in_full, p_units,
+            p_s.started_at);
     else    -- there was no default plan when its last months ended
         perform pgsaas.start_period(p_s.account_id, v_terms.allowance * v_is_paid::integer,
             v_terms.rollover_limit, p_s.period_anchor, v_terms.burn_order);
@@ -70,7 +71,7 @@ begin
     perform pgsaas.schedule_terms(p_s.account_id, coalesce(v_ends_at, v_changes_at),
         v_follows.allowance, v_follows.rollover_limit, v_follows.burn_order, v_changed);
 end $$;
-comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, numeric) is
+comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, numeric, integer) is
     'Tells the ledger what a live subscription grants, and what follows when it ends or changes '
     'by itself.';
 
@@ -78,7 +79,7 @@ create or replace function pgsaas.end_terms(p_account_id uuid, p_at timestamptz)
 language plpgsql volatile
 as $$
 begin
-    if pgsaas.settle_period(p_account_id) then
+    if (pgsaas.settle_period(p_account_id)).period_anchor is not null then
         perform pgsaas.change_allowance(p_account_id, 0);
         perform pgsaas.schedule_terms(p_account_id, p_at, null);
     end if;

@@ -7,7 +7,7 @@
 --
 -- A subscription that is started begins a period of its own with all of its allowance. But while an
 -- earlier one has been paid for longer than it lasted, another that starts meanwhile goes on in its
--- period and grants only what is above it: so starting and canceling in circles grants nothing.
+-- period and grants only what that has not: so starting and canceling in circles grants nothing.
 
 create or replace function pgsaas.check_subscription(p_s pgsaas.subscriptions) returns void
 language plpgsql immutable
@@ -85,7 +85,8 @@ declare
     v_was pgsaas.subscriptions;
     v_s pgsaas.subscriptions;
     v_at timestamptz;
-    v_anchor timestamptz;
+    v_b pgsaas.account_balances;
+    v_goes_on boolean;
     v_trial_days integer;
     v_terms record;
 begin
@@ -130,22 +131,24 @@ begin
         perform pgsaas.close_subscription(v_was, 'canceled', v_at);
     end if;
     v_terms := pgsaas.plan_terms(v_s);
-    if pgsaas.settle_period(p_account_id) and pgsaas.goes_on(p_account_id, v_at) then
-        select b.period_anchor into v_anchor
-          from pgsaas.account_balances b where b.account_id = p_account_id;
-    end if;
-    v_s.period_anchor := coalesce(v_anchor, v_s.trial_ends_at, p_anchor, v_at);
+    v_b := pgsaas.settle_period(p_account_id);
+    v_goes_on := v_b.period_anchor is not null and pgsaas.goes_on(p_account_id, v_at);
+    v_s.period_anchor := coalesce(case when v_goes_on then v_b.period_anchor end,
+        v_s.trial_ends_at, p_anchor, v_at);
     v_s.period_offset := pgsaas.months_since(v_s.period_anchor, v_at);
     if v_s.trial_ends_at is not null then
         v_s.period_offset := 0;
     end if;
     perform pgsaas.store_subscription(v_s);
-    if v_anchor is null then
+    if v_goes_on then
+        perform pgsaas.apply_terms(v_s, v_terms.on_upgrade = 'replace', v_terms.allowance,
+            greatest(pgsaas.units_in_full(v_b, 0), v_s.quantity));
+    else
         perform pgsaas.start_period(p_account_id, v_terms.allowance, v_terms.rollover_limit,
             v_s.period_anchor, v_terms.burn_order, v_s.trial_ends_at,
             v_terms.on_upgrade = 'replace');
+        perform pgsaas.apply_terms(v_s);
     end if;
-    perform pgsaas.apply_terms(v_s, v_terms.on_upgrade = 'replace');
     if v_s.unit_amount > 0 and v_s.trial_ends_at is null then
         perform pgsaas.earn_referral(p_account_id);
     end if;
@@ -193,18 +196,28 @@ as $$ select p_new.plan_id <> p_s.plan_id and (pgsaas.plan_terms(p_new)).on_upgr
 comment on function pgsaas.is_replacing(pgsaas.subscriptions, pgsaas.subscriptions) is
     'Whether a change of plan takes what the old one gave.';
 
+create or replace function pgsaas.units_in_full(
+    p_b pgsaas.account_balances, p_units integer)
+returns integer
+language sql immutable parallel safe
+as $$ select coalesce((p_b.period_raises ->> 'units')::integer, p_units) $$;
+comment on function pgsaas.units_in_full(pgsaas.account_balances, integer) is
+    'For how many units a settled account''s period was granted as a whole: p_units, those that '
+    'its subscription has, unless they have changed in it.';
+
 create or replace function pgsaas.granted_in_full(
-    p_s pgsaas.subscriptions, p_new pgsaas.subscriptions)
+    p_s pgsaas.subscriptions, p_new pgsaas.subscriptions, p_units integer)
 returns numeric
 language sql stable
 as $$
     select case when p_new.plan_id = p_s.plan_id or t.on_upgrade = 'prorate' then 0
-           else trim_scale(t.allowance * least(p_s.quantity, p_new.quantity) / p_new.quantity) end
+           else trim_scale(t.allowance / p_new.quantity * least(p_units, p_new.quantity)) end
       from pgsaas.plan_terms(p_new) t
 $$;
-comment on function pgsaas.granted_in_full(pgsaas.subscriptions, pgsaas.subscriptions) is
+comment on function pgsaas.granted_in_full(pgsaas.subscriptions, pgsaas.subscriptions, integer) is
     'How much of the new allowance a change grants for the whole month: that of another plan, for '
-    'as many units as there were; more units, and a plan that says so, only for its rest.';
+    'as many units as the month was granted for; more units, and a plan that says so, only for its '
+    'rest.';
 
 create or replace function pgsaas.changed_subscription(
     p_s pgsaas.subscriptions, p_plan_id text, p_interval text, p_quantity integer,
@@ -234,101 +247,6 @@ comment on function pgsaas.changed_subscription(pgsaas.subscriptions, text, text
     'A subscription as it would be with another plan, interval, quantity or contract; null leaves '
     'as it is. PT422 where its state does not allow it, PT409 where nothing would change.';
 
-create or replace function pgsaas.free_of_plan(p_b pgsaas.account_balances) returns numeric
-language sql stable
-as $$
-    select coalesce(sum(f.value::numeric), 0) from jsonb_each_text(pgsaas.free_by_source(p_b)) f
-     where f.key in ('allowance', 'rollover', 'trial')
-$$;
-comment on function pgsaas.free_of_plan(pgsaas.account_balances) is
-    'Free credits of a settled account that its plan gave.';
-
-create or replace function pgsaas.preview_change_plan(
-    p_account_id uuid, p_plan_id text default null, p_interval text default null,
-    p_quantity integer default null, p_allowance numeric default null,
-    p_unit_amount bigint default null, p_at_period_end boolean default null)
-returns table (is_upgrade boolean, change_at timestamptz, credits_now numeric,
-    credits_expired numeric, monthly_allowance numeric, amount_now bigint, amount_next bigint,
-    currency text)
-language plpgsql stable security definer set search_path = '' rows 1
-as $$
-#variable_conflict use_column
-declare
-    v_s pgsaas.subscriptions;
-    v_new pgsaas.subscriptions;
-    v_b pgsaas.account_balances;
-    v_at timestamptz;
-    v_terms record;
-    v_period record;
-    v_unused numeric;
-    v_goes_on boolean;
-begin
-    if pgsaas.may(p_account_id, 'read') then
-        select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
-    end if;
-    if v_b.account_id is null then
-        perform pgsaas.raise_not_found('account');
-    end if;
-    v_at := greatest(pgsaas.now(), v_b.last_at);
-    v_b := pgsaas.project_account(v_b);
-    v_b.last_at := v_at;
-    v_s := pgsaas.subscription_at(p_account_id, v_at);
-    if pgsaas.is_default(v_s) and p_plan_id is not null and p_at_period_end is not true then
-        v_new := pgsaas.chosen_plan(v_s, p_plan_id, coalesce(p_interval, 'month'),
-            coalesce(p_quantity, 1), p_allowance, null, p_unit_amount, false);
-        v_terms := pgsaas.plan_terms(v_new);
-        is_upgrade := true;
-        change_at := v_at;
-        monthly_allowance := v_terms.allowance;
-        currency := v_new.currency;
-        amount_next := v_new.unit_amount * v_new.quantity;
-        amount_now := amount_next;
-        v_goes_on := pgsaas.goes_on(p_account_id, v_at) and v_b.period_anchor is not null;
-        credits_now := case when v_goes_on then pgsaas.raise_amount(v_b, v_terms.allowance,
-            v_terms.on_upgrade = 'replace', null, null) else v_terms.allowance end;
-        credits_expired := 0;
-        if v_terms.on_upgrade = 'replace' and (credits_now > 0 or not v_goes_on) then
-            credits_expired := pgsaas.free_of_plan(v_b);
-        end if;
-        return next;
-        return;
-    end if;
-    v_new := pgsaas.changed_subscription(v_s, p_plan_id, p_interval, p_quantity, p_allowance,
-        p_unit_amount);
-    v_terms := pgsaas.plan_terms(v_new);
-    select c.p_is_upgrade, c.p_change_at into is_upgrade, change_at
-      from pgsaas.plan_change(v_s, v_at, v_new, p_at_period_end) c;
-    monthly_allowance := v_terms.allowance;
-    currency := v_new.currency;
-    amount_next := v_new.unit_amount * v_new.quantity;
-    credits_now := 0;
-    credits_expired := 0;
-    amount_now := 0;
-    if change_at = v_at then
-        credits_now := pgsaas.raise_amount(v_b, v_terms.allowance,
-            pgsaas.is_replacing(v_s, v_new), pgsaas.granted_in_full(v_s, v_new),
-            v_s.started_at);
-        if pgsaas.is_replacing(v_s, v_new) and credits_now > 0 then
-            credits_expired := pgsaas.free_of_plan(v_b);
-        end if;
-        if v_s.status <> 'trialing' then
-            v_period := pgsaas.subscription_period(v_s, v_at);
-            v_unused := extract(epoch from v_period.period_end - v_at)
-                / extract(epoch from v_period.period_end - v_period.period_start);
-            amount_now := greatest(0, round(case
-                when v_new.billing_interval = v_s.billing_interval
-                then (amount_next - coalesce(v_s.unit_amount * v_s.quantity, 0)) * v_unused
-                else amount_next - coalesce(v_s.unit_amount * v_s.quantity, 0) * v_unused end));
-        end if;
-    end if;
-    return next;
-end $$;
-comment on function pgsaas.preview_change_plan(uuid, text, text, integer, numeric, bigint,
-    boolean) is
-    'What change_plan() would do: when, the credits it grants at once and those of the old plan '
-    'that go, the allowance from then on, and money in the smallest unit: prorated now, and per '
-    'interval afterwards (null where no price is known). PT404, PT409, PT422, 22023 as there.';
-
 create or replace function pgsaas.change_plan(
     p_account_id uuid, p_plan_id text default null, p_interval text default null,
     p_quantity integer default null, p_allowance numeric default null,
@@ -347,6 +265,7 @@ declare
     v_s pgsaas.subscriptions;
     v_new pgsaas.subscriptions;
     v_change record;
+    v_units integer;
 begin
     perform pgsaas.check_system();
     v_settled := pgsaas.settle_subscription(p_account_id);
@@ -382,8 +301,9 @@ begin
         if v_new.unit_amount > 0 and v_new.status = 'active' then
             perform pgsaas.earn_referral(p_account_id);
         end if;
+        v_units := pgsaas.units_in_full(pgsaas.settle_period(p_account_id), v_s.quantity);
         perform pgsaas.apply_terms(v_new, pgsaas.is_replacing(v_s, v_new),
-            pgsaas.granted_in_full(v_s, v_new));
+            pgsaas.granted_in_full(v_s, v_new, v_units), v_units);
     end if;
     perform pgsaas.audit('subscription.changed', p_account_id, jsonb_build_object('from',
         v_s.plan_id, 'to', v_new.plan_id, 'quantity', v_new.quantity, 'interval',
@@ -393,8 +313,8 @@ end $$;
 comment on function pgsaas.change_plan(uuid, text, text, integer, numeric, bigint, boolean) is
     'Gives a subscription another plan, interval, quantity or contract (null leaves as it is): an '
     'upgrade now, anything else at the end of what was paid for, unless p_at_period_end says '
-    'otherwise. A higher allowance is granted at once as far as it is above the highest of the '
-    'month: in full with another plan, unless its on_upgrade is prorate (replace takes what the '
-    'old one gave), for the rest of the month what a higher quantity adds. Whatever was to change '
-    'later is forgotten. From the default plan it is start_subscription(). PT409 where nothing '
-    'would change, PT422 where its state does not allow it. Only the system: PT403.';
+    'otherwise. Of a higher allowance comes at once what the month has not granted yet: in full '
+    'with another plan, unless its on_upgrade is prorate (replace, once in a month, takes what the '
+    'old one gave), for the rest of the month what more units than it began with add. Whatever was '
+    'to change later is forgotten. From the default plan it is start_subscription(). PT409 where '
+    'nothing would change, PT422 where its state does not allow it. Only the system: PT403.';

@@ -136,6 +136,7 @@ begin
                next_expiry_at = coalesce(h.expires_at, 'infinity'),
                next_change_at = least(d.next_at, h.expires_at),
                period_count = b.period_count + 1, period_granted = b.allowance,
+               period_raises = null,
                grant_count = b.grant_count + d.rolls + (d.allowance > 0)::integer,
                balance = d.after, not_spent = b.not_spent + d.allowance - d.gone,
                lifetime_earned = b.lifetime_earned + d.allowance,

@@ -141,6 +141,7 @@ begin
     v_b.is_frozen := true;
     v_b.allowance := 0;
     v_b.period_granted := 0;
+    v_b.period_raises := null;
     v_b.next_reset_at := 'infinity';
     v_b.period_anchor := null;
     v_b.terms_end_at := null;

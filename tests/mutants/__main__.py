@@ -75,6 +75,8 @@ def try_fault(fault: Fault) -> str | None:
 def main() -> None:
     """Exit 0 when every fault was noticed by its test, and every test passes without it."""
     wanted = [fault for fault in FAULTS if all(word in fault.name for word in sys.argv[1:])]
+    if not wanted:
+        sys.exit(f"no fault is named like {' '.join(sys.argv[1:])}")
     passed, closing = run_tests(sorted({fault.test for fault in wanted}), at_once=AT_ONCE)
     if not passed:
         sys.exit(f"the tests must pass before faults are planted: {closing}")

@@ -44,8 +44,12 @@ class Customer:
     anchor: datetime = FOREVER
     month: int = 0
     trial_end: datetime | None = None
-    #: the highest allowance of the month
-    highest: Decimal = ZERO
+    #: what the month has granted: so many credits of it since then
+    offers: list[tuple[Decimal, datetime]] = field(default_factory=list)
+    #: for how many units it was granted as a whole, where that is not how many there are
+    units: int | None = None
+    #: whether a plan has replaced another in it
+    is_replaced: bool = False
     #: until when one is paid for that was ended early
     paid_until: datetime | None = None
     had_any: bool = False
@@ -65,10 +69,15 @@ class Customer:
 
     def begin(self, anchor: datetime) -> None:
         """Months are counted anew."""
-        self.runs, self.anchor, self.month, self.highest = True, anchor, 0, ZERO
+        self.runs, self.anchor, self.month = True, anchor, 0
         self.trial_end = None
+        self.renew()
         while month_end(anchor, self.month + 1) <= self.now:
             self.month += 1
+
+    def renew(self) -> None:
+        """A month has granted nothing yet."""
+        self.offers, self.units, self.is_replaced = [], None, False
 
     def paid(self) -> tuple[datetime, datetime]:
         """The interval that is paid for, or the trial."""
@@ -134,23 +143,33 @@ class Customer:
     def free(self) -> Decimal:
         return sum((grant.free for grant in self.grants), ZERO)
 
-    def raise_to(self, deal: Deal, replaces: bool = False, in_full: Decimal | None = None) -> None:
-        """Grant what the deal's allowance is above the highest of the month.
+    def worth(self, offers: list[tuple[Decimal, datetime]]) -> int:
+        """What offers of this month grant together, in millionths of a credit and ticks."""
+        total, covered = 0, ZERO
+        for upto, since in sorted(offers, key=lambda offer: offer[1]):
+            more = int((max(upto, covered) - covered) * 10**6)
+            total += more * ((self.end - since) // TICK)
+            covered = max(upto, covered)
+        return total
 
-        Of it, what is above `in_full` is only for the time that is left.
+    def raise_to(self, deal: Deal, replaces: bool = False, in_full: Decimal | None = None) -> None:
+        """Grant what the deal offers and the month has not granted: up to `in_full` since it began.
+
+        Where that is not said, all of it, unless the month had something for a part of it before.
         """
-        if deal.granted > self.highest:
-            had = self.highest
-            if replaces:
-                self.expire(self.of_plan())
-                had = ZERO
-            full = deal.granted if in_full is None else max(had, in_full)
-            start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
-            left, whole = ((self.end - time) // TICK for time in (self.now, start))
-            rest = Decimal(int((deal.granted - full) * 10**6) * left // whole) / 10**6
-            more = full - had + rest
-            self.grant("trial" if self.trial_end else "allowance", more, self.end)
-            self.highest = deal.granted
+        start = self.anchor if self.trial_end else month_end(self.anchor, self.month)
+        if in_full is None:
+            highest = max((upto for upto, _ in self.offers), default=ZERO)
+            is_whole = (highest, start) in [*self.offers, (ZERO, start)]
+            in_full = deal.granted if is_whole else ZERO
+        new = [(min(in_full, deal.granted), start), (deal.granted, self.now)]
+        more = self.worth(self.offers + new) - self.worth(self.offers)
+        if more and replaces and not self.is_replaced:
+            self.expire(self.of_plan())
+            more, self.is_replaced = self.worth(new), True
+        self.offers += new
+        amount = Decimal(more // ((self.end - start) // TICK)) / 10**6
+        self.grant("trial" if self.trial_end else "allowance", amount, self.end)
 
     # Time
 
@@ -219,7 +238,8 @@ class Customer:
         if self.trial_end:
             self.anchor, self.month, self.trial_end = due, -1, None
             self.deal.first = 0
-        self.month, self.highest = self.month + 1, ZERO
+        self.month += 1
+        self.renew()
         room = self.deal.limit
         gone, rolling = ZERO, list[Decimal]()
         for grant in reversed(own):

@@ -110,7 +110,8 @@ class Subscriber(Customer):
         deal = Deal(terms, interval=interval, quantity=quantity, own=allowance)
         if self.runs and self.paid_until and self.now < self.paid_until:
             deal.first = self.month
-            self.raise_to(deal, terms.replaces)
+            self.units = max(self.units or 0, quantity)
+            self.raise_to(deal, terms.replaces, deal.granted)
         else:
             if terms.replaces:
                 self.expire(self.of_plan())
@@ -169,8 +170,9 @@ class Subscriber(Customer):
                 new.first = self.month
             self.deal = new
             is_same = new.plan == old.plan
-            units = 0 if is_same or new.plan.prorates else min(new.quantity, old.quantity)
-            in_full = new.granted * units / new.quantity
+            self.units = self.units or old.quantity
+            units = 0 if is_same or new.plan.prorates else min(new.quantity, self.units)
+            in_full = new.granted / new.quantity * units
             self.raise_to(new, new.plan.replaces and not is_same, in_full)
         else:
             old.cancel_at, old.then, old.change_at = None, new, self.paid()[1]

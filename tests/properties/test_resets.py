@@ -27,6 +27,9 @@ def accounts_of_all_kinds(ledger: Ledger, chance: random.Random, n: int) -> None
             "select pgsaas.start_period(%s, %s, %s, %s)",
             [account, chance.choice([0, 100, 100]), chance.choice(LIMITS), start],
         )
+        if chance.random() < 0.2:
+            more = "select pgsaas.change_allowance(%s, 150, 30, p_in_full => 120, p_units => 1)"
+            ledger.conn.execute(more, [account])
         if chance.random() < 0.3:
             ledger.call("set_low_balance_at", account, chance.choice([20, 90, 130]))
         if chance.random() < 0.2:

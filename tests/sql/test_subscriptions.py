@@ -741,34 +741,6 @@ def test_the_default_plan_is_not_granted_again_by_name(ledger: Ledger) -> None:
     assert before > 0
 
 
-UPGRADES = [
-    # on_upgrade, quantities before and after, credits granted half through the month
-    ("keep", 1, 1, 4000), ("keep", 1, 3, 9000), ("keep", 3, 3, 12000), ("keep", 3, 1, 2000),
-    ("replace", 1, 1, 5000), ("replace", 1, 3, 10000), ("replace", 3, 1, 5000),
-    ("prorate", 1, 1, 2000), ("prorate", 1, 3, 7000), ("prorate", 3, 3, 6000),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("on_upgrade", "before", "after", "granted"), UPGRADES)
-def test_an_upgrade_grants_in_full_or_for_the_rest_of_the_month(
-    ledger: Ledger, on_upgrade: str, before: int, after: int, granted: int
-) -> None:
-    for plan, rank, allowance in (("small", 1, 1000), ("large", 2, 5000)):
-        terms = {"rank": rank, "allowance": allowance, "on_upgrade": on_upgrade}
-        ledger.call("set_plan", plan, terms)
-    account = ledger.account()
-    ledger.call("start_subscription", account, "small", p_quantity=before)
-    ledger.after(days=15, hours=12)  # of the 31 of a month
-    asked = {"p_plan_id": "large", "p_quantity": after}
-    seen = ledger.call("preview_change_plan", account, **asked)
-    since = len(ledger.rows(account))
-    ledger.call("change_plan", account, **asked)
-    moved = [amount for kind, amount, _ in ledger.rows(account, since) if kind == "grant"]
-    assert (seen["credits_now"], sum(moved)) == (granted, granted)
-    ledger.after(days=16)
-    assert free(ledger, account) == 5000 * after
-
-
 def test_a_price_of_its_own_is_in_the_currency_of_the_plan(ledger: Ledger) -> None:
     dollars = {"interval": "month", "currency": "usd", "amount": 900}
     ledger.call("set_plan", "one", {"prices": [dollars]})

@@ -8,6 +8,7 @@ from tests.mutants.faults.holds import HOLDS_FAULTS
 from tests.mutants.faults.install import INSTALL_FAULTS
 from tests.mutants.faults.plans import PLANS_FAULTS
 from tests.mutants.faults.settlement import SETTLEMENT_FAULTS
+from tests.mutants.faults.upgrades import UPGRADES_FAULTS
 from tests.mutants.faults.usage import USAGE_FAULTS
 
 FAULTS = [
@@ -16,6 +17,7 @@ FAULTS = [
     *HOLDS_FAULTS,
     *USAGE_FAULTS,
     *PLANS_FAULTS,
+    *UPGRADES_FAULTS,
     *ACCESS_FAULTS,
     *INSTALL_FAULTS,
 ]

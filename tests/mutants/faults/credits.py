@@ -39,13 +39,6 @@ CREDITS_FAULTS = [
         REFUNDS,
     ),
     Fault(
-        "an upgrade grants the whole new allowance",
-        "sql/36_periods.sql",
-        "case when p_replaces then 0 else p_b.period_granted end) h (had)",
-        "0::numeric) h (had)",
-        GOLDEN,
-    ),
-    Fault(
         "a charge forgets archived keys",
         "sql/31_deductions.sql",
         "b.archived_seq = 0, true, false",
@@ -131,13 +124,6 @@ CREDITS_FAULTS = [
         "greatest(0, -v_taken.amount - coalesce(v_hold.amount, 0) - v_before)",
         "case when v_hold.hold_id is null then -v_taken.amount else 0 end",
         REFUNDS,
-    ),
-    Fault(
-        "an allowance that goes round in circles is granted each time",
-        "sql/36_periods.sql",
-        "        v_b.period_granted := v_b.allowance;\n        if p_replaces",
-        "        if p_replaces",
-        SETTLEMENT,
     ),
     Fault(
         "a batch charges a key twice that it holds twice",

@@ -106,27 +106,6 @@ PLANS_FAULTS = [
         SUBSCRIPTIONS,
     ),
     Fault(
-        "seats are granted for the whole month",
-        "sql/36_periods.sql",
-        "greatest(h.had, coalesce(p_in_full, p_allowance)) as full",
-        "p_allowance as full",
-        SUBSCRIPTIONS,
-    ),
-    Fault(
-        "seats that come with another plan are granted for the whole month",
-        "sql/58_subscribing.sql",
-        "t.allowance * least(p_s.quantity, p_new.quantity) / p_new.quantity",
-        "t.allowance",
-        SUBSCRIPTIONS,
-    ),
-    Fault(
-        "an upgrade that is prorated is granted for the whole month",
-        "sql/58_subscribing.sql",
-        "p_new.plan_id = p_s.plan_id or t.on_upgrade = 'prorate'",
-        "p_new.plan_id = p_s.plan_id",
-        SUBSCRIPTIONS,
-    ),
-    Fault(
         "who has the default plan is granted it again by name",
         "sql/58_subscribing.sql",
         "pgsaas.is_default(p_was) and p_was.plan_id = v_s.plan_id and not p_is_trial",
@@ -171,8 +150,8 @@ PLANS_FAULTS = [
     Fault(
         "a plan that replaces leaves the old one's credits",
         "sql/36_periods.sql",
-        "        if p_replaces then\n            v_b := pgsaas.expire_allowance(v_b);",
-        "        if false then\n            v_b := pgsaas.expire_allowance(v_b);",
+        "    if v_raised.p_is_replaced then\n        v_b := pgsaas.expire_allowance(v_b);",
+        "    if false then\n        v_b := pgsaas.expire_allowance(v_b);",
         SUBSCRIPTIONS,
     ),
     Fault(

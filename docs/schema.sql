@@ -241,25 +241,6 @@ CREATE TABLE pgsaas.usage_periods (
 )
 WITH (fillfactor='80');
 
-CREATE PROCEDURE pgsaas.run_all_due(IN p_runner text DEFAULT 'pg_cron'::text, IN p_limit integer DEFAULT 1000)
-    LANGUAGE plpgsql
-    AS $$
-declare
-    v_done bigint := 0;
-    v_step record;
-begin
-    loop
-        select coalesce(sum(r.done), 0)::bigint as done, coalesce(sum(r.remaining), 0) as remaining,
-               string_agg(r.task || ': ' || r.error, '; ') as error
-          into v_step from pgsaas.run_due(p_limit) r;
-        commit;
-        v_done := v_done + v_step.done;
-        exit when v_step.remaining = 0 or v_step.done = 0;
-    end loop;
-    perform pgsaas.note_run(p_runner, v_done, v_step.error);
-    commit;
-end $$;
-
 CREATE TABLE pgsaas.jobs (
     account_id uuid NOT NULL,
     job_id uuid NOT NULL,
@@ -287,6 +268,25 @@ CREATE TABLE pgsaas.jobs (
     CONSTRAINT jobs_ended_check CHECK (((job_status = 'running'::text) = (ended_at IS NULL))),
     CONSTRAINT jobs_status_check CHECK ((job_status = ANY (ARRAY['running'::text, 'completed'::text, 'failed'::text, 'abandoned'::text])))
 );
+
+CREATE PROCEDURE pgsaas.run_all_due(IN p_runner text DEFAULT 'pg_cron'::text, IN p_limit integer DEFAULT 1000)
+    LANGUAGE plpgsql
+    AS $$
+declare
+    v_done bigint := 0;
+    v_step record;
+begin
+    loop
+        select coalesce(sum(r.done), 0)::bigint as done, coalesce(sum(r.remaining), 0) as remaining,
+               string_agg(r.task || ': ' || r.error, '; ') as error
+          into v_step from pgsaas.run_due(p_limit) r;
+        commit;
+        v_done := v_done + v_step.done;
+        exit when v_step.remaining = 0 or v_step.done = 0;
+    end loop;
+    perform pgsaas.note_run(p_runner, v_done, v_step.error);
+    commit;
+end $$;
 
 CREATE TABLE pgsaas.account_external_ids (
     realm text NOT NULL,
@@ -615,6 +615,8 @@ CREATE TABLE pgsaas.spend_caps (
     cap_interval text NOT NULL,
     spent numeric DEFAULT 0 NOT NULL,
     period_start timestamp with time zone NOT NULL,
+    since_hold bigint DEFAULT 0 NOT NULL,
+    since_seq bigint DEFAULT 0 NOT NULL,
     CONSTRAINT spend_caps_cap_check CHECK (((cap >= (0)::numeric) AND (cap <= ('1000000000000'::bigint)::numeric) AND (cap = round(cap, 6)))),
     CONSTRAINT spend_caps_cap_interval_check CHECK ((cap_interval = ANY (ARRAY['day'::text, 'month'::text]))),
     CONSTRAINT spend_caps_subject_check CHECK ((octet_length(subject) <= 255)),

@@ -52,6 +52,8 @@ create table if not exists pgsaas.spend_caps (
     cap_interval text not null,
     spent numeric not null default 0,
     period_start timestamptz not null,
+    since_hold bigint not null default 0,
+    since_seq bigint not null default 0,
     constraint spend_caps_pkey primary key (account_id, subject_kind, subject),
     constraint spend_caps_account_fkey foreign key (account_id) references pgsaas.accounts (account_id),
     constraint spend_caps_subject_kind_check check (subject_kind in ('account', 'member', 'agent', 'key')),
@@ -63,3 +65,5 @@ alter table pgsaas.spend_caps enable row level security;
 comment on table pgsaas.spend_caps is
     'How much jobs may spend a day or month (UTC): of the account, of a member, on an agent, by a key.';
 comment on column pgsaas.spend_caps.spent is 'By jobs since period_start, running ones at what they hold.';
+comment on column pgsaas.spend_caps.since_hold is 'The account''s last hold before the cap: jobs that held before it count for nothing.';
+comment on column pgsaas.spend_caps.since_seq is 'The account''s last row before the cap, likewise.';

@@ -112,6 +112,9 @@ begin
     v_settled := pgsaas.settle_subscription(p_account_id);
     v_s := v_settled.p_s;
     perform pgsaas.check_subscription(v_s);
+    if p_status = 'past_due' and v_s.status = 'unpaid' then
+        p_status := 'unpaid';    -- said again after its grace
+    end if;
     if v_s.status <> p_status and not pgsaas.may_become(v_s.status, p_status) then
         raise exception 'a subscription that is % cannot become %', v_s.status, p_status
             using errcode = 'PT422';
@@ -138,7 +141,7 @@ comment on function pgsaas.set_subscription_status(uuid, text, text) is
     'paid month when it ends), past_due (access goes on for the plan''s past_due_grace, then it '
     'is unpaid), unpaid or paused (no access), canceled or expired (at once). Only active grants '
     'new credits; the allowance of a month that was not granted comes when it is active again. The '
-    'status it has changes nothing. PT422 for a change that no state allows, PT404, 22023. For '
+    'status it has changes nothing, nor does past_due when it is unpaid. PT422 for a change that no state allows, PT404, 22023. For '
     'the system and staff: PT403. Audited.';
 
 create or replace function pgsaas.migrate_subscribers(

@@ -90,21 +90,16 @@ begin
     if v_b.account_id is null then
         perform pgsaas.raise_not_found('account');
     end if;
-    if p_cap is null then
-        delete from pgsaas.spend_caps c
-         where c.account_id = p_account_id and c.subject_kind = p_subject_kind
-           and c.subject = v_subject;
-    else
+    delete from pgsaas.spend_caps c
+     where c.account_id = p_account_id and c.subject_kind = p_subject_kind
+       and c.subject = v_subject and (p_cap is null or c.cap_interval <> p_interval);
+    if p_cap is not null then
         insert into pgsaas.spend_caps as c (account_id, subject_kind, subject, cap, cap_interval,
-            spent, period_start)
-        values (p_account_id, p_subject_kind, v_subject, trim_scale(p_cap), p_interval, 0,
-            greatest(pgsaas.now(), v_b.last_at))
-        on conflict (account_id, subject_kind, subject) do update
-           set cap = excluded.cap, cap_interval = excluded.cap_interval,
-               spent = case when c.cap_interval = excluded.cap_interval then c.spent else 0 end,
-               period_start = case when c.cap_interval = excluded.cap_interval
-                   then c.period_start else excluded.period_start end
-         where (c.cap, c.cap_interval) <> (excluded.cap, excluded.cap_interval);
+            period_start, since_hold, since_seq)
+        values (p_account_id, p_subject_kind, v_subject, trim_scale(p_cap), p_interval,
+            greatest(pgsaas.now(), v_b.last_at), v_b.hold_count, v_b.seq)
+        on conflict (account_id, subject_kind, subject) do update set cap = excluded.cap
+         where c.cap <> excluded.cap;
     end if;
     if found then
         perform pgsaas.audit('spend_cap.changed', p_account_id, jsonb_build_object('of',
@@ -116,30 +111,45 @@ begin
 end $$;
 comment on function pgsaas.set_spend_cap(uuid, text, text, numeric, text, text) is
     'Lets jobs of an account spend at most p_cap credits a day or month (UTC): all of them '
-    '(account), those of a member, on an agent, or by a key. Null takes the cap back. It counts '
-    'from when it is set. False if nothing changed. PT404, PT403, 22023. Audited.';
+    '(account), those of a member, on an agent, or by a key. A job counts at what it holds when it '
+    'begins, and what it comes to beyond that when it is completed. Null takes the cap back. It '
+    'counts from when it is set. False if nothing changed. PT404, PT403, 22023. Audited.';
 
 create or replace function pgsaas.count_spend(
-    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_since timestamptz, p_at timestamptz)
+    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz)
 returns void
 language sql volatile
 as $$
     update pgsaas.spend_caps c
-       set spent = greatest(0, p_amount + case
+       set spent = p_amount + case
                when c.period_start >= date_trunc(c.cap_interval, p_at, 'UTC') then c.spent
-               else 0 end),
+               else 0 end,
            period_start = greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
      where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
-       and coalesce(p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC')),
-           true)
 $$;
-comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz, timestamptz) is
-    'Adds to what is counted of a locked account''s caps, or takes from it, as far as p_since, '
-    'when it was counted first, is in the present day or month and not before the cap (null: it '
-    'is counted first now).';
+comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz) is
+    'Adds to what a locked account''s caps count for the present day or month.';
+
+create or replace function pgsaas.uncount_spend(
+    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz,
+    p_counted_at timestamptz, p_hold_id bigint, p_seq bigint default null)
+returns void
+language sql volatile
+as $$
+    update pgsaas.spend_caps c
+       set spent = c.spent - p_amount
+     where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and p_counted_at >= date_trunc(c.cap_interval, p_at, 'UTC')
+       and (p_hold_id > c.since_hold or p_seq > c.since_seq)
+$$;
+comment on function pgsaas.uncount_spend(uuid, jsonb, numeric, timestamptz, timestamptz, bigint,
+    bigint) is
+    'Takes back what was counted at p_counted_at, with a hold or a row of the ledger, from those '
+    'of a locked account''s caps that count it still: it was in the present day or month, and not '
+    'before the cap.';
 
 create or replace function pgsaas.room_in_caps(
-    p_account_id uuid, p_subjects jsonb, p_since timestamptz, p_at timestamptz)
+    p_account_id uuid, p_subjects jsonb, p_at timestamptz)
 returns numeric
 language sql stable
 as $$
@@ -148,11 +158,10 @@ as $$
                else 0 end))
       from pgsaas.spend_caps c
      where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
-       and p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
 $$;
-comment on function pgsaas.room_in_caps(uuid, jsonb, timestamptz, timestamptz) is
-    'What a job that began at p_since may spend beyond what was counted for it, by those caps of a '
-    'locked account that count it; null without one.';
+comment on function pgsaas.room_in_caps(uuid, jsonb, timestamptz) is
+    'What a job may spend now beyond what it holds, by the caps of a locked account; null without '
+    'one.';
 
 -- The account is locked. What was spent before the present day or month counts no more.
 create or replace function pgsaas.spend_within_caps(
@@ -172,7 +181,7 @@ begin
                then c.spent else 0 end > c.cap
      order by c.subject_kind limit 1;
     if v_full is null then
-        perform pgsaas.count_spend(p_account_id, p_subjects, p_amount, null, p_at);
+        perform pgsaas.count_spend(p_account_id, p_subjects, p_amount, p_at);
     end if;
     return v_full;
 end $$;

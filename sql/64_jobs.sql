@@ -266,6 +266,24 @@ as $$
 $$;
 comment on function pgsaas.store_job(pgsaas.jobs) is 'Writes a changed job of a locked account.';
 
+create or replace function pgsaas.recount_job(
+    p_job pgsaas.jobs, p_was numeric, p_at timestamptz)
+returns void
+language plpgsql volatile
+as $$
+begin
+    if p_job.cost_credits > p_was then
+        perform pgsaas.count_spend(p_job.account_id, p_job.subjects, p_job.cost_credits - p_was,
+            p_at);
+    else
+        perform pgsaas.uncount_spend(p_job.account_id, p_job.subjects,
+            p_was - p_job.cost_credits, p_at, p_job.created_at, p_job.hold_id);
+    end if;
+end $$;
+comment on function pgsaas.recount_job(pgsaas.jobs, numeric, timestamptz) is
+    'Lets the spend caps count what a job came to instead of what it held: more is spent now, less '
+    'was never spent.';
+
 create or replace function pgsaas.settle_job(
     p_account_id uuid, p_job_id uuid, out p_job pgsaas.jobs, out p_hold pgsaas.credit_holds,
     out p_at timestamptz)
@@ -297,14 +315,13 @@ begin
         p_job.job_status := 'completed';
         p_job.ended_at := p_hold.closed_at;
         perform pgsaas.store_job(p_job);
-        perform pgsaas.count_spend(p_account_id, p_job.subjects, p_job.cost_credits - v_asked,
-            p_job.created_at, p_at);
+        perform pgsaas.recount_job(p_job, v_asked, p_at);
     elsif p_job.job_status = 'running' and p_job.expires_at <= p_at then
         p_job.job_status := 'abandoned';
         p_job.ended_at := p_job.expires_at;
         perform pgsaas.store_job(p_job);
-        perform pgsaas.count_spend(p_account_id, p_job.subjects, -p_job.cost_credits,
-            p_job.created_at, p_at);
+        perform pgsaas.uncount_spend(p_account_id, p_job.subjects, p_job.cost_credits, p_at,
+            p_job.created_at, p_job.hold_id);
     end if;
 end $$;
 comment on function pgsaas.settle_job(uuid, uuid) is

@@ -48,7 +48,7 @@ begin
     if p_cost > v_was and p_shortfall <> 'debt' then
         perform pgsaas.abandon_jobs(p_account_id, v_found.p_at);
         cost := least(p_cost, v_was + pgsaas.room_in_caps(p_account_id, v_job.subjects,
-            v_job.created_at, v_found.p_at));
+            v_found.p_at));
     end if;
     if cost < p_cost and p_shortfall = 'refuse' then
         error_code := 'DEDUCTION_FAILED';
@@ -92,16 +92,15 @@ begin
         v_job.ended_at := v_found.p_at;
         v_job.output := p_output;
         perform pgsaas.store_job(v_job);
-        perform pgsaas.count_spend(p_account_id, v_job.subjects, cost - v_was, v_job.created_at,
-            v_found.p_at);
+        perform pgsaas.recount_job(v_job, v_was, v_found.p_at);
     end if;
     return next;
 end $$;
 comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
     'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
     'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
-    'there is), refuse (the job goes on) or debt, as in capture_hold(); beyond spend caps there is '
-    'nothing, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
+    'there is), refuse (the job goes on) or debt, as in capture_hold(); beyond what the spend caps '
+    'leave now there is nothing, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
     'or was released meanwhile is charged directly, and then debt is as refuse; one whose hold '
     'somebody captured was completed by that. Said again it is answered as the first time. PT409 '
     'for one that failed, or was completed at another cost, PT403 for debt by a member, PT404, '
@@ -119,6 +118,8 @@ declare
     v_found record;
     v_job pgsaas.jobs;
     v_was numeric;
+    v_held numeric;    -- of it, what its hold counted for, unless that had lapsed
+    v_ended_at timestamptz;
 begin
     perform pgsaas.check_request(null, null, p_error);
     v_found := pgsaas.settle_job(p_account_id, p_job_id);
@@ -145,13 +146,18 @@ begin
     end if;
     if success and not replayed then
         v_was := case when v_job.job_status <> 'abandoned' then v_job.cost_credits else 0 end;
+        v_ended_at := v_job.ended_at;
+        v_held := case when v_job.hold_id is null or v_ended_at >= v_job.expires_at then 0
+            else least(v_was, (v_found.p_hold).amount) end;
         v_job.job_status := 'failed';
         v_job.cost_credits := 0;
         v_job.ended_at := v_found.p_at;
         v_job.error := p_error;
         perform pgsaas.store_job(v_job);
-        perform pgsaas.count_spend(p_account_id, v_job.subjects, -v_was, v_job.created_at,
-            v_found.p_at);
+        perform pgsaas.uncount_spend(p_account_id, v_job.subjects, v_held, v_found.p_at,
+            v_job.created_at, v_job.hold_id);
+        perform pgsaas.uncount_spend(p_account_id, v_job.subjects, v_was - v_held, v_found.p_at,
+            v_ended_at, null, v_job.seq);
     end if;
     select g.balance, g.available into new_balance, available
       from pgsaas.get_balance(p_account_id) g;

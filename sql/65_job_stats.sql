@@ -87,12 +87,13 @@ begin
                select d.day as starts_at, (d.day at time zone 'UTC'
                    + ('1 ' || c.cap_interval)::interval) at time zone 'UTC' as ends_at) t
          cross join lateral (    -- jobs that have ended, and nobody has noticed
-               select greatest(0, coalesce(sum(j.cost_credits - x.cost_credits), 0) + case
-                          when c.period_start >= t.starts_at then c.spent else 0 end) as spent
+               select coalesce(sum(j.cost_credits - x.cost_credits), 0) + case
+                          when c.period_start >= t.starts_at then c.spent else 0 end as spent
                  from pgsaas.jobs x join pgsaas.current_jobs j using (account_id, job_id)
                 where x.account_id = c.account_id and x.job_status = 'running'
                   and j.job_status <> 'running' and x.subjects ->> c.subject_kind = c.subject
-                  and x.created_at >= greatest(c.period_start, t.starts_at)) s
+                  and (j.cost_credits > x.cost_credits
+                      or x.created_at >= t.starts_at and x.hold_id > c.since_hold)) s
          where c.account_id = p_account_id
          order by array_position('{account,member,agent,key}', c.subject_kind), c.subject;
 end $$;

@@ -22,7 +22,7 @@ SAID = {
     "trialing": {"active", "canceled", "expired"},
     "active": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
     "past_due": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
-    "unpaid": {"active", "unpaid", "canceled", "expired"},
+    "unpaid": {"active", "past_due", "unpaid", "canceled", "expired"},
     "paused": {"active", "paused", "canceled", "expired"},
 }
 

@@ -219,6 +219,8 @@ class Subscriber(Customer):
         deal = self.live()
         if status not in SAID[deal.status]:
             raise Refused("PT422")
+        if (deal.status, status) == ("unpaid", "past_due"):
+            return
         if status in ("canceled", "expired"):
             self.end_now(status)
         elif deal.status == "trialing":

@@ -409,13 +409,33 @@ def test_what_a_job_comes_to_stays_within_the_caps(
     assert caps(shop, account)[0] == ("account", "", 60 - left if charged != 90 else 90, left)
 
 
-def test_a_cap_does_not_bind_what_began_before_it(shop: Ledger) -> None:
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_cap_binds_what_comes_beyond_what_was_held_before_it(shop: Ledger, seconds: int) -> None:
     account = subscribed(shop, "pro")
-    job_id = start(shop, account, "lab")["job_id"]
-    shop.after(seconds=1)
-    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 1)", account)
-    assert shop.done("complete_job", account, job_id, 70)["cost"] == 70
-    assert caps(shop, account) == [("account", "", 0, 1)]
+    jobs = [start(shop, account, "lab")["job_id"] for _ in range(2)]
+    shop.after(seconds=seconds)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 7)", account)
+    assert shop.done("complete_job", account, jobs[0], 70)["cost"] == 57
+    assert caps(shop, account) == [("account", "", 7, 0)]
+    shop.done("complete_job", account, jobs[1], 20)  # less than it held; the cap never counted it
+    assert caps(shop, account) == [("account", "", 7, 0)]
+    shop.done("fail_job", account, jobs[0])
+    assert caps(shop, account) == [("account", "", 0, 7)]
+
+
+def test_what_a_job_comes_to_after_midnight_is_bound_by_the_new_day(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 60, 'day')", account)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'lab', 200)", account)
+    jobs = [start(shop, account, "lab", p_cost=25, p_ttl="1 day")["job_id"] for _ in range(2)]
+    shop.after(hours=13)
+    assert caps(shop, account) == [("account", "", 0, 60), ("agent", "lab", 50, 150)]
+    assert shop.done("complete_job", account, jobs[0], 900)["cost"] == 25 + 60
+    assert caps(shop, account) == [("account", "", 60, 0), ("agent", "lab", 110, 90)]
+    shop.done("complete_job", account, jobs[1], 5)
+    assert caps(shop, account) == [("account", "", 60, 0), ("agent", "lab", 90, 110)]
+    shop.done("fail_job", account, jobs[0])  # what was held yesterday is nobody's today
+    assert caps(shop, account) == [("account", "", 0, 60), ("agent", "lab", 5, 195)]
 
 
 @pytest.mark.parametrize("minutes", [0, 20])

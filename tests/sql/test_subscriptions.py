@@ -375,7 +375,7 @@ ALLOWED = {
     "trialing": {"active", "canceled", "expired"},
     "active": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
     "past_due": {"active", "past_due", "unpaid", "paused", "canceled", "expired"},
-    "unpaid": {"active", "unpaid", "canceled", "expired"},
+    "unpaid": {"active", "past_due", "unpaid", "canceled", "expired"},
     "paused": {"active", "paused", "canceled", "expired"},
 }
 
@@ -398,7 +398,8 @@ def test_every_transition(shop: Ledger, status: str, said: str) -> None:
     if wanted in ("canceled", "expired"):
         assert (stored["status"], row["plan_id"]) == (wanted, "free")
     else:
-        assert row["status"] == ("trialing" if status == "trialing" else wanted)
+        stays = status == "trialing" or (status, said) == ("unpaid", "past_due")
+        assert row["status"] == (status if stays else wanted)
         again = shop.state()
         shop.call("set_subscription_status", account, said)
         assert shop.state() == again

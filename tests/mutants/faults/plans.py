@@ -7,6 +7,7 @@ from tests.mutants.fault import MAY, Fault
 SUBSCRIPTIONS = "tests/sql/test_subscriptions.py"
 JOBS = "tests/sql/test_jobs.py"
 ENTITLEMENTS = "tests/sql/test_entitlements.py"
+CAPS = "tests/properties/test_caps.py"
 REWARDS = "tests/sql/test_rewards.py"
 RESETS = "tests/properties/test_resets.py"
 WORK_RACES = "tests/concurrency/test_work_races.py"
@@ -36,10 +37,17 @@ PLANS_FAULTS = [
         SUBSCRIPTIONS,
     ),
     Fault(
-        "an unpaid subscription may become past due",
+        "an unpaid subscription may be paused",
         "sql/48_subscription_states.sql",
         "when 'unpaid' then p_wanted in (",
-        "when 'unpaid' then p_wanted in ('past_due', ",
+        "when 'unpaid' then p_wanted in ('paused', ",
+        SUBSCRIPTIONS,
+    ),
+    Fault(
+        "who is unpaid is let in again by a message that comes late",
+        "sql/60_cancellations.sql",
+        "        p_status := 'unpaid';    -- said",
+        "        v_s.status := 'active';    -- said",
         SUBSCRIPTIONS,
     ),
     Fault(
@@ -141,11 +149,39 @@ PLANS_FAULTS = [
         JOBS,
     ),
     Fault(
-        "a cap binds what began before it",
+        "a cap gets back what it never counted",
         "sql/63_rate_limits.sql",
-        "and p_since >= greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))\n$$;",
-        "\n$$;",
-        JOBS,
+        "       and (p_hold_id > c.since_hold or p_seq > c.since_seq)\n",
+        "",
+        CAPS,
+    ),
+    Fault(
+        "a cap gets back what it counted yesterday",
+        "sql/63_rate_limits.sql",
+        "       and p_counted_at >= date_trunc(c.cap_interval, p_at, 'UTC')\n",
+        "",
+        CAPS,
+    ),
+    Fault(
+        "what a job comes to beyond its hold counts for no cap",
+        "sql/64_jobs.sql",
+        "    if p_job.cost_credits > p_was then\n",
+        "    if false then\n",
+        CAPS,
+    ),
+    Fault(
+        "yesterday's spending takes room from who completes today",
+        "sql/63_rate_limits.sql",
+        " >= date_trunc(c.cap_interval, p_at, 'UTC') then c.spent\n               else 0 end))\n",
+        " is not null then c.spent\n               else 0 end))\n",
+        CAPS,
+    ),
+    Fault(
+        "a job that failed after it was completed keeps its room",
+        "sql/65_job_ends.sql",
+        "v_was - v_held, v_found.p_at,",
+        "0, v_found.p_at,",
+        CAPS,
     ),
     Fault(
         "a plan that replaces leaves the old one's credits",
@@ -293,8 +329,8 @@ PLANS_FAULTS = [
     Fault(
         "a spend cap keeps what a failed job has spent",
         "sql/65_job_ends.sql",
-        "v_job.subjects, -v_was, v_job.created_at",
-        "v_job.subjects, 0 * v_was, v_job.created_at",
+        "v_job.subjects, v_held, v_found.p_at",
+        "v_job.subjects, 0, v_found.p_at",
         JOBS,
     ),
     Fault(

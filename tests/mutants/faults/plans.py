@@ -174,7 +174,7 @@ PLANS_FAULTS = [
         "sql/63_rate_limits.sql",
         " >= date_trunc(c.cap_interval, p_at, 'UTC') then c.spent\n               else 0 end))\n",
         " is not null then c.spent\n               else 0 end))\n",
-        CAPS,
+        JOBS,
     ),
     Fault(
         "a job that failed after it was completed keeps its room",

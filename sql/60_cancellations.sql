@@ -141,8 +141,8 @@ comment on function pgsaas.set_subscription_status(uuid, text, text) is
     'paid month when it ends), past_due (access goes on for the plan''s past_due_grace, then it '
     'is unpaid), unpaid or paused (no access), canceled or expired (at once). Only active grants '
     'new credits; the allowance of a month that was not granted comes when it is active again. The '
-    'status it has changes nothing, nor does past_due when it is unpaid. PT422 for a change that no state allows, PT404, 22023. For '
-    'the system and staff: PT403. Audited.';
+    'status it has changes nothing, nor does past_due when it is unpaid. PT422 for a change that '
+    'no state allows, PT404, 22023. For the system and staff: PT403. Audited.';
 
 create or replace function pgsaas.migrate_subscribers(
     p_plan_id text, p_limit integer default null, p_reason text default null)

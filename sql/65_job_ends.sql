@@ -100,12 +100,11 @@ comment on function pgsaas.complete_job(uuid, uuid, numeric, jsonb, text) is
     'Ends a job and charges what it came to: p_cost, less or more than was held (null: what was '
     'asked for). p_shortfall says what becomes of more than is available: partial (charge what '
     'there is), refuse (the job goes on) or debt, as in capture_hold(); beyond what the spend caps '
-    'leave now there is nothing, but for debt (refuse: DEDUCTION_FAILED). One whose hold has lapsed '
-    'or was released meanwhile is charged directly, and then debt is as refuse; one whose hold '
-    'somebody captured was completed by that. Said again it is answered as the first time. PT409 '
-    'for one that failed, or was completed at another cost, PT403 for debt by a member, PT404, '
-    '22023; INSUFFICIENT_CREDITS '
-    'and ACCOUNT_FROZEN as in capture_hold().';
+    'leave now there is nothing, but for debt (refuse: DEDUCTION_FAILED). One whose hold has '
+    'lapsed or was released meanwhile is charged directly, and then debt is as refuse; one whose '
+    'hold somebody captured was completed by that. Said again it is answered as the first time. '
+    'PT409 for one that failed, or was completed at another cost, PT403 for debt by a member, '
+    'PT404, 22023; INSUFFICIENT_CREDITS and ACCOUNT_FROZEN as in capture_hold().';
 
 create or replace function pgsaas.fail_job(
     p_account_id uuid, p_job_id uuid, p_error text default null)

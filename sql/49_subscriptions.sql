@@ -25,7 +25,7 @@ begin
      where v.plan_id = p_s.plan_id and v.version = p_s.plan_version;
     if allowance > 1000000000000 then
         raise exception 'an allowance is at most 10^12, not % times %',
-            allowance / p_s.quantity, p_s.quantity using errcode = '22023';
+            trim_scale(allowance / p_s.quantity), p_s.quantity using errcode = '22023';
     end if;
 end $$;
 comment on function pgsaas.plan_terms(pgsaas.subscriptions) is
@@ -75,16 +75,37 @@ comment on function pgsaas.apply_terms(pgsaas.subscriptions, boolean, numeric, i
     'Tells the ledger what a live subscription grants, and what follows when it ends or changes '
     'by itself.';
 
-create or replace function pgsaas.end_terms(p_account_id uuid, p_at timestamptz) returns void
+create or replace function pgsaas.units_in_full(
+    p_b pgsaas.account_balances, p_units integer)
+returns integer
+language sql immutable parallel safe
+as $$ select coalesce((p_b.period_raises ->> 'units')::integer, p_units) $$;
+comment on function pgsaas.units_in_full(pgsaas.account_balances, integer) is
+    'For how many units a settled account''s period was granted as a whole: p_units, those that '
+    'its subscription has, unless they have changed in it.';
+
+create or replace function pgsaas.in_full_for(p_s pgsaas.subscriptions, p_units integer)
+returns numeric
+language sql stable
+as $$
+    select trim_scale(t.allowance / p_s.quantity * least(p_units, p_s.quantity))
+      from pgsaas.plan_terms(p_s) t
+$$;
+comment on function pgsaas.in_full_for(pgsaas.subscriptions, integer) is
+    'What so many units of a subscription, or as many as it has, are granted a month.';
+
+create or replace function pgsaas.end_terms(
+    p_account_id uuid, p_at timestamptz, p_units integer default null)
+returns void
 language plpgsql volatile
 as $$
 begin
     if (pgsaas.settle_period(p_account_id)).period_anchor is not null then
-        perform pgsaas.change_allowance(p_account_id, 0);
+        perform pgsaas.change_allowance(p_account_id, 0, p_units => p_units);
         perform pgsaas.schedule_terms(p_account_id, p_at, null);
     end if;
 end $$;
-comment on function pgsaas.end_terms(uuid, timestamptz) is
+comment on function pgsaas.end_terms(uuid, timestamptz, integer) is
     'Tells the ledger that no plan follows: the month that runs is the last one.';
 
 create or replace function pgsaas.newest_subscription(p_account_id uuid)
@@ -182,16 +203,21 @@ returns void
 language plpgsql volatile
 as $$
 declare
+    v_b constant pgsaas.account_balances := pgsaas.settle_period(p_s.account_id);
     v_default pgsaas.subscriptions;
+    v_units integer;    -- none where the month granted nothing, because nobody had paid
 begin
     p_s.follows := null;
+    v_units := case when v_b.period_granted > 0 or p_s.status in ('trialing', 'active')
+        then pgsaas.units_in_full(v_b, p_s.quantity) else 0 end;
     v_default := pgsaas.default_subscription(p_s, p_at);
     perform pgsaas.close_subscription(p_s, p_status, p_at);
     if v_default.account_id is not null then
         perform pgsaas.store_subscription(v_default);
-        perform pgsaas.apply_terms(v_default);
+        perform pgsaas.apply_terms(v_default, false, (pgsaas.plan_terms(v_default)).allowance,
+            v_units);
     else
-        perform pgsaas.end_terms(p_s.account_id, p_at);
+        perform pgsaas.end_terms(p_s.account_id, p_at, v_units);
     end if;
 end $$;
 comment on function pgsaas.end_subscription(pgsaas.subscriptions, text, timestamptz) is

@@ -39,19 +39,25 @@ language plpgsql volatile
 as $$
 declare
     v_s pgsaas.subscriptions := pgsaas.newest_subscription(p_account_id);
+    v_b constant pgsaas.account_balances := pgsaas.settle_period(p_account_id);
     v_terms record;
 begin
     v_s.account_id := p_account_id;
-    v_s.period_anchor := null;
-    v_s := pgsaas.default_subscription(v_s, pgsaas.now());
+    v_s.period_anchor := v_b.period_anchor;    -- where the last month of another still runs
+    v_s.follows := null;
+    v_s := pgsaas.default_subscription(v_s, v_b.last_at);
     if v_s.account_id is null then
         return false;
     end if;
     v_s.allowance := case when p_is_barred then 0 end;
     perform pgsaas.store_subscription(v_s);
     v_terms := pgsaas.plan_terms(v_s);
-    perform pgsaas.start_period(p_account_id, v_terms.allowance, v_terms.rollover_limit,
-        v_s.period_anchor, v_terms.burn_order, null, false);
+    if v_b.period_anchor is not null then
+        perform pgsaas.apply_terms(v_s, false, v_terms.allowance);
+    else
+        perform pgsaas.start_period(p_account_id, v_terms.allowance, v_terms.rollover_limit,
+            v_s.period_anchor, v_terms.burn_order);
+    end if;
     return true;
 end $$;
 comment on function pgsaas.give_default_plan(uuid, boolean) is
@@ -73,11 +79,11 @@ begin
         select a.account_id from pgsaas.accounts a
          where a.erased_at is null and not exists (
                select from pgsaas.subscriptions s
-                where s.account_id = a.account_id and s.ended_at is null)
+                where s.account_id = a.account_id and s.ended_at is null
+                  and coalesce(s.due_at > pgsaas.now(), true))
          order by a.account_id limit p_limit
     loop
-        perform pgsaas.lock_account(v_id);
-        v_s := pgsaas.newest_subscription(v_id);
+        v_s := (pgsaas.settle_subscription(v_id)).p_s;
         if v_s.account_id is null or v_s.ended_at is not null then
             if not pgsaas.give_default_plan(v_id, exists (
                     select from pgsaas.erased_subjects e
@@ -90,7 +96,8 @@ begin
     select count(*) into remaining from pgsaas.accounts a
      where a.erased_at is null and not exists (
            select from pgsaas.subscriptions s
-            where s.account_id = a.account_id and s.ended_at is null);
+            where s.account_id = a.account_id and s.ended_at is null
+              and coalesce(s.due_at > pgsaas.now(), true));
     return next;
 end $$;
 comment on function pgsaas.assign_default_plan(integer) is

@@ -5,9 +5,10 @@
 -- and changes nothing: PT409 where another subscription is in the way, PT422 where its state does
 -- not allow it.
 --
--- A subscription that is started begins a period of its own with all of its allowance. But while an
--- earlier one has been paid for longer than it lasted, another that starts meanwhile goes on in its
--- period and grants only what that has not: so starting and canceling in circles grants nothing.
+-- A subscription that is started begins a period of its own with all of its allowance. But where an
+-- earlier one has ended in the month that runs, and was paid for longer, another that starts then
+-- goes on in that month and grants only what it has not: so starting and canceling in circles
+-- grants nothing.
 
 create or replace function pgsaas.check_subscription(p_s pgsaas.subscriptions) returns void
 language plpgsql immutable
@@ -54,17 +55,19 @@ comment on function pgsaas.chosen_plan(pgsaas.subscriptions, text, text, integer
     'A new subscription by the plan''s current version. PT409 for what the account has as its '
     'default; PT404, PT422, 22023.';
 
-create or replace function pgsaas.goes_on(p_account_id uuid, p_at timestamptz) returns boolean
+create or replace function pgsaas.goes_on(p_b pgsaas.account_balances, p_at timestamptz)
+returns boolean
 language sql stable
 as $$
     select exists (
         select from pgsaas.subscriptions x
-         where x.account_id = p_account_id and x.provider <> 'default'
+         where x.account_id = p_b.account_id and x.provider <> 'default'
+           and x.ended_at >= pgsaas.period_end(p_b.period_anchor, p_b.period_count)
            and pgsaas.paid_until(x) > p_at)
 $$;
-comment on function pgsaas.goes_on(uuid, timestamptz) is
-    'Whether a subscription that starts goes on in the months of one that was paid for longer: '
-    'going in circles grants nothing.';
+comment on function pgsaas.goes_on(pgsaas.account_balances, timestamptz) is
+    'Whether a subscription that starts goes on in the month of one that has ended in it and was '
+    'paid for longer: going in circles grants nothing. The account is settled.';
 
 create or replace function pgsaas.start_subscription(
     p_account_id uuid, p_plan_id text, p_interval text default 'month',
@@ -100,7 +103,7 @@ begin
     elsif v_was.ended_at is null and v_was.provider <> 'default' then
         raise exception 'the account has a subscription to "%"', v_was.plan_id
             using errcode = 'PT409', hint = 'change_plan() changes it.';
-    elsif p_anchor > v_at then
+    elsif p_anchor > v_at or p_anchor < '0001-01-02' then
         raise exception 'periods are counted from a time that has come' using errcode = '22023';
     end if;
     v_s := pgsaas.chosen_plan(v_was, p_plan_id, p_interval, p_quantity, p_allowance, p_currency,
@@ -132,7 +135,7 @@ begin
     end if;
     v_terms := pgsaas.plan_terms(v_s);
     v_b := pgsaas.settle_period(p_account_id);
-    v_goes_on := v_b.period_anchor is not null and pgsaas.goes_on(p_account_id, v_at);
+    v_goes_on := pgsaas.goes_on(v_b, v_at);
     v_s.period_anchor := coalesce(case when v_goes_on then v_b.period_anchor end,
         v_s.trial_ends_at, p_anchor, v_at);
     v_s.period_offset := pgsaas.months_since(v_s.period_anchor, v_at);
@@ -196,22 +199,13 @@ as $$ select p_new.plan_id <> p_s.plan_id and (pgsaas.plan_terms(p_new)).on_upgr
 comment on function pgsaas.is_replacing(pgsaas.subscriptions, pgsaas.subscriptions) is
     'Whether a change of plan takes what the old one gave.';
 
-create or replace function pgsaas.units_in_full(
-    p_b pgsaas.account_balances, p_units integer)
-returns integer
-language sql immutable parallel safe
-as $$ select coalesce((p_b.period_raises ->> 'units')::integer, p_units) $$;
-comment on function pgsaas.units_in_full(pgsaas.account_balances, integer) is
-    'For how many units a settled account''s period was granted as a whole: p_units, those that '
-    'its subscription has, unless they have changed in it.';
-
 create or replace function pgsaas.granted_in_full(
     p_s pgsaas.subscriptions, p_new pgsaas.subscriptions, p_units integer)
 returns numeric
 language sql stable
 as $$
     select case when p_new.plan_id = p_s.plan_id or t.on_upgrade = 'prorate' then 0
-           else trim_scale(t.allowance / p_new.quantity * least(p_units, p_new.quantity)) end
+           else pgsaas.in_full_for(p_new, p_units) end
       from pgsaas.plan_terms(p_new) t
 $$;
 comment on function pgsaas.granted_in_full(pgsaas.subscriptions, pgsaas.subscriptions, integer) is

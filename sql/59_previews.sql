@@ -56,7 +56,7 @@ begin
         amount_now := amount_next;
         v_raised := pgsaas.raise_allowance(v_b, v_terms.allowance,
             v_terms.on_upgrade = 'replace', v_terms.allowance, v_new.quantity, v_s.started_at);
-        if pgsaas.goes_on(p_account_id, v_at) and v_b.period_anchor is not null then
+        if pgsaas.goes_on(v_b, v_at) then
             credits_now := v_raised.p_granted;
         else
             credits_now := v_terms.allowance;

@@ -144,6 +144,46 @@ comment on function pgsaas.set_subscription_status(uuid, text, text) is
     'status it has changes nothing, nor does past_due when it is unpaid. PT422 for a change that '
     'no state allows, PT404, 22023. For the system and staff: PT403. Audited.';
 
+-- What a subscriber pays in another version of the plan; a contract's price stays, and one that the
+-- plan has no more.
+create or replace function pgsaas.migrated_price(
+    p_s pgsaas.subscriptions, p_version integer)
+returns bigint
+language sql stable
+as $$
+    select coalesce((
+        select x.unit_amount
+          from pgsaas.plan_prices x
+          join pgsaas.plan_prices o using (plan_id, billing_interval, currency)
+         where x.plan_id = p_s.plan_id and x.version = p_version
+           and o.version = p_s.plan_version and o.unit_amount = p_s.unit_amount
+           and x.billing_interval = p_s.billing_interval and x.currency = p_s.currency),
+        p_s.unit_amount)
+$$;
+comment on function pgsaas.migrated_price(pgsaas.subscriptions, integer) is
+    'The unit amount of a subscription in another version of its plan.';
+
+create or replace function pgsaas.migrated_subscription(
+    inout p_s pgsaas.subscriptions, p_plan_id text, p_version integer)
+language plpgsql stable
+as $$
+declare
+    v_next pgsaas.subscriptions;
+begin
+    if p_s.plan_id = p_plan_id and p_s.plan_version < p_version then
+        p_s.unit_amount := pgsaas.migrated_price(p_s, p_version);
+        p_s.plan_version := p_version;
+    end if;
+    if p_s.next_plan ->> 'plan_id' = p_plan_id
+       and (p_s.next_plan ->> 'plan_version')::integer < p_version then
+        v_next := jsonb_populate_record(p_s, p_s.next_plan);
+        p_s.next_plan := p_s.next_plan || jsonb_build_object('plan_version', p_version,
+            'unit_amount', pgsaas.migrated_price(v_next, p_version));
+    end if;
+end $$;
+comment on function pgsaas.migrated_subscription(pgsaas.subscriptions, text, integer) is
+    'A subscription with what it has of a plan, now or to come, in this version.';
+
 create or replace function pgsaas.migrate_subscribers(
     p_plan_id text, p_limit integer default null, p_reason text default null)
 returns table (migrated bigint, remaining bigint)
@@ -153,8 +193,9 @@ as $$
 declare
     v_version integer;
     v_id uuid;
-    v_settled record;
+    v_was pgsaas.subscriptions;
     v_s pgsaas.subscriptions;
+    v_units integer;
 begin
     perform pgsaas.check_administers();
     perform pgsaas.check_request(null, null, p_reason);
@@ -166,29 +207,27 @@ begin
     migrated := 0;
     for v_id in
         select s.account_id from pgsaas.subscriptions s
-         where s.plan_id = p_plan_id and s.plan_version < v_version and s.ended_at is null
-         order by s.account_id limit p_limit
+         where s.ended_at is null and (s.plan_id = p_plan_id and s.plan_version < v_version
+               or s.next_plan ->> 'plan_id' = p_plan_id
+               and (s.next_plan ->> 'plan_version')::integer < v_version
+               or s.due_at <= pgsaas.now())
+         order by s.account_id
     loop
-        v_settled := pgsaas.settle_subscription(v_id);
-        v_s := v_settled.p_s;
-        continue when v_s.plan_id <> p_plan_id or v_s.ended_at is not null;
-        v_s.plan_version := v_version;
-        if v_s.next_plan ->> 'plan_id' = p_plan_id then
-            v_s.next_plan := v_s.next_plan || jsonb_build_object('plan_version', v_version);
-        end if;
-        v_s.unit_amount := coalesce((    -- a contract's stays, and one that the plan has no more
-            select x.unit_amount
-              from pgsaas.plan_prices x
-              join pgsaas.plan_prices o using (plan_id, billing_interval, currency)
-             where x.plan_id = p_plan_id and x.version = v_version
-               and o.version = (v_settled.p_s).plan_version and o.unit_amount = v_s.unit_amount
-               and x.billing_interval = v_s.billing_interval and x.currency = v_s.currency),
-            v_s.unit_amount);
-        perform pgsaas.store_subscription(v_s);
-        perform pgsaas.apply_terms(v_s);
-        perform pgsaas.audit('subscription.migrated', v_id, jsonb_build_object('plan', p_plan_id,
-            'version', v_version, 'reason', p_reason));
-        migrated := migrated + 1;
+        exit when migrated = p_limit;
+        begin    -- one that cannot be keeps nobody else from it
+            v_was := (pgsaas.settle_subscription(v_id)).p_s;
+            v_s := pgsaas.migrated_subscription(v_was, p_plan_id, v_version);
+            if v_was.ended_at is null and v_s is distinct from v_was then
+                perform pgsaas.store_subscription(v_s);
+                v_units := pgsaas.units_in_full(pgsaas.settle_period(v_id), v_s.quantity);
+                perform pgsaas.apply_terms(v_s, false, pgsaas.in_full_for(v_s, v_units), v_units);
+                perform pgsaas.audit('subscription.migrated', v_id, jsonb_build_object('plan',
+                    p_plan_id, 'version', v_version, 'reason', p_reason));
+                migrated := migrated + 1;
+            end if;
+        exception when data_exception then
+            raise warning 'the subscription of account % stays as it is: %', v_id, sqlerrm;
+        end;
     end loop;
     select count(*) into remaining from pgsaas.subscriptions s
      where s.plan_id = p_plan_id and s.plan_version < v_version and s.ended_at is null;
@@ -196,6 +235,8 @@ begin
 end $$;
 comment on function pgsaas.migrate_subscribers(text, integer, text) is
     'Gives subscribers of older versions of a plan its current terms and price, up to p_limit of '
-    'them (null: all). A higher allowance is granted at once as far as it is above the month''s, '
-    'anything lower counts from the next month on; contracts keep their own allowance and price. '
-    'PT404, 22023. For the system and staff: PT403. Audited.';
+    'them (null: all), also those whom it is to come to. Of a higher allowance comes at once what '
+    'the month has not granted: in full for the units that it began with. Anything lower counts '
+    'from the next month on; contracts keep their own allowance and price. One for whom the terms '
+    'are too much stays, with a warning, among those who remain. PT404, 22023. For the system and '
+    'staff: PT403. Audited.';

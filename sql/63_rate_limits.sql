@@ -116,7 +116,8 @@ comment on function pgsaas.set_spend_cap(uuid, text, text, numeric, text, text) 
     'counts from when it is set. False if nothing changed. PT404, PT403, 22023. Audited.';
 
 create or replace function pgsaas.count_spend(
-    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz)
+    p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz,
+    p_spent_at timestamptz default null, p_seq bigint default null)
 returns void
 language sql volatile
 as $$
@@ -126,9 +127,12 @@ as $$
                else 0 end,
            period_start = greatest(c.period_start, date_trunc(c.cap_interval, p_at, 'UTC'))
      where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and (p_spent_at is null or p_seq > c.since_seq
+           and p_spent_at >= date_trunc(c.cap_interval, p_at, 'UTC'))
 $$;
-comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz) is
-    'Adds to what a locked account''s caps count for the present day or month.';
+comment on function pgsaas.count_spend(uuid, jsonb, numeric, timestamptz, timestamptz, bigint) is
+    'Adds to what a locked account''s caps count for the present day or month; of what was spent '
+    'at another time, by a row of the ledger, to those that it is in and that were there.';
 
 create or replace function pgsaas.uncount_spend(
     p_account_id uuid, p_subjects jsonb, p_amount numeric, p_at timestamptz,
@@ -177,6 +181,7 @@ begin
       into v_full
       from pgsaas.spend_caps c
      where c.account_id = p_account_id and c.subject = p_subjects ->> c.subject_kind
+       and p_amount > 0
        and p_amount + case when c.period_start >= date_trunc(c.cap_interval, p_at, 'UTC')
                then c.spent else 0 end > c.cap
      order by c.subject_kind limit 1;

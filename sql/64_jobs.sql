@@ -121,7 +121,7 @@ comment on function pgsaas.authorize_agent(uuid, text, numeric, text) is
     'DEDUCTION_FAILED (frozen), in this order; ACCOUNT_NOT_FOUND. It only looks: start_job() asks '
     'again, and knows spend caps. 22023 for a wrong cost or plan.';
 
--- Older jobs count for no cap: they are left to whoever touches them.
+-- What ended before this month counts for no cap: it is left to whoever touches it.
 create or replace function pgsaas.abandon_jobs(p_account_id uuid, p_at timestamptz) returns void
 language plpgsql volatile
 as $$
@@ -136,9 +136,9 @@ begin
           left join pgsaas.credit_holds h
             on h.account_id = j.account_id and h.hold_id = j.hold_id
          where j.account_id = p_account_id and j.job_status = 'running'
-           and j.created_at >= date_trunc('month', p_at, 'UTC')
-           and (h.state = 'captured'
-               or j.expires_at <= p_at and coalesce(h.expires_at <= p_at, true))
+           and (h.state = 'captured' and h.closed_at >= date_trunc('month', p_at, 'UTC')
+               or j.created_at >= date_trunc('month', p_at, 'UTC')
+               and j.expires_at <= p_at and coalesce(h.expires_at <= p_at, true))
     loop
         perform pgsaas.settle_job(p_account_id, v_job.job_id);
     end loop;
@@ -274,15 +274,15 @@ as $$
 begin
     if p_job.cost_credits > p_was then
         perform pgsaas.count_spend(p_job.account_id, p_job.subjects, p_job.cost_credits - p_was,
-            p_at);
+            p_at, p_job.ended_at, p_job.seq);
     else
         perform pgsaas.uncount_spend(p_job.account_id, p_job.subjects,
             p_was - p_job.cost_credits, p_at, p_job.created_at, p_job.hold_id);
     end if;
 end $$;
 comment on function pgsaas.recount_job(pgsaas.jobs, numeric, timestamptz) is
-    'Lets the spend caps count what a job came to instead of what it held: more is spent now, less '
-    'was never spent.';
+    'Lets the spend caps count what a job came to instead of what it held: more was spent when it '
+    'ended, less was never spent.';
 
 create or replace function pgsaas.settle_job(
     p_account_id uuid, p_job_id uuid, out p_job pgsaas.jobs, out p_hold pgsaas.credit_holds,

@@ -142,6 +142,11 @@ begin
         select t.amount into refunded from pgsaas.credit_transactions t    -- what was left of it
          where success and t.account_id = p_account_id and t.seq = fail_job.seq;
         refunded := coalesce(refunded, 0);
+        if error_code = 'REFUND_EXCEEDS' then    -- all of it was given back before
+            success := true;
+            error_code := null;
+            error_message := null;
+        end if;
     end if;
     if success and not replayed then
         v_was := case when v_job.job_status <> 'abandoned' then v_job.cost_credits else 0 end;
@@ -165,4 +170,4 @@ end $$;
 comment on function pgsaas.fail_job(uuid, uuid, text) is
     'Ends a job that has failed: what it held is free again; what one that was completed was '
     'charged is given back, by the system only (PT403): refunded is what was not given back '
-    'before, REFUND_EXCEEDS where that is nothing. Said again it changes nothing. PT404, 22023.';
+    'before. The spend caps count it no more. Said again it changes nothing. PT404, 22023.';

@@ -92,8 +92,9 @@ begin
                  from pgsaas.jobs x join pgsaas.current_jobs j using (account_id, job_id)
                 where x.account_id = c.account_id and x.job_status = 'running'
                   and j.job_status <> 'running' and x.subjects ->> c.subject_kind = c.subject
-                  and (j.cost_credits > x.cost_credits
-                      or x.created_at >= t.starts_at and x.hold_id > c.since_hold)) s
+                  and case when j.cost_credits > x.cost_credits
+                      then j.ended_at >= t.starts_at and j.seq > c.since_seq
+                      else x.created_at >= t.starts_at and x.hold_id > c.since_hold end) s
          where c.account_id = p_account_id
          order by array_position('{account,member,agent,key}', c.subject_kind), c.subject;
 end $$;

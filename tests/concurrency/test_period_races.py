@@ -223,3 +223,19 @@ def test_a_change_and_a_cancellation_come_one_after_the_other(db: Database, isol
             found = call(conns[0], "get_subscription", account_id=account)
             assert (found["plan_id"], int(balance(conns[0], account))) == ("max", 5100)
         assert is_sound(conns[0])
+
+
+def test_a_migration_that_waited_takes_nobody_back(db: Database, four: list[Client]) -> None:
+    first, second, *_ = four
+    account = open_account(first)
+    call(first, "set_plan", plan_id="pro", terms=Jsonb({"allowance": 10}))
+    call(first, "start_subscription", account_id=account, plan_id="pro")
+    call(first, "set_plan", plan_id="pro", terms=Jsonb({"allowance": 20}))
+    first.execute("begin")
+    call(first, "set_plan", plan_id="pro", terms=Jsonb({"allowance": 30}))
+    assert call(first, "migrate_subscribers", plan_id="pro")["migrated"] == 1
+    finish = in_background(second, lambda conn: call(conn, "migrate_subscribers", plan_id="pro"))
+    wait_until_locked(db, second)
+    first.execute("commit")
+    assert finish() == {"migrated": 0, "remaining": 0}
+    assert call(first, "get_subscription", account_id=account)["plan_version"] == 4

@@ -50,7 +50,7 @@ class Customer:
     units: int | None = None
     #: whether a plan has replaced another in it
     is_replaced: bool = False
-    #: until when one is paid for that was ended early
+    #: until when one is paid for that was ended early in this month
     paid_until: datetime | None = None
     had_any: bool = False
 
@@ -77,7 +77,7 @@ class Customer:
 
     def renew(self) -> None:
         """A month has granted nothing yet."""
-        self.offers, self.units, self.is_replaced = [], None, False
+        self.offers, self.units, self.is_replaced, self.paid_until = [], None, False, None
 
     def paid(self) -> tuple[datetime, datetime]:
         """The interval that is paid for, or the trial."""

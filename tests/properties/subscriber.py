@@ -170,7 +170,7 @@ class Subscriber(Customer):
                 new.first = self.month
             self.deal = new
             is_same = new.plan == old.plan
-            self.units = self.units or old.quantity
+            self.units = old.quantity if self.units is None else self.units
             units = 0 if is_same or new.plan.prorates else min(new.quantity, self.units)
             in_full = new.granted / new.quantity * units
             self.raise_to(new, new.plan.replaces and not is_same, in_full)
@@ -206,9 +206,13 @@ class Subscriber(Customer):
             self.end_now("canceled")
 
     def end_now(self, status: str) -> None:
+        deal = self.live()
+        is_paid = deal.status in ("trialing", "active") or any(upto for upto, _ in self.offers)
+        units = deal.quantity if self.units is None else self.units
         self.follow(status)
+        self.units = units if is_paid else 0
         if self.deal and self.deal.by_default:
-            self.raise_to(self.deal)
+            self.raise_to(self.deal, in_full=self.deal.granted)
 
     def resume(self) -> None:
         deal = self.live()

@@ -215,9 +215,10 @@ def test_a_failed_job_gives_back_what_was_left_of_its_charge(shop: Ledger) -> No
     assert shop.scalar("select spent from pgsaas.spend_caps") == 0
     job_id = start(shop, account)["job_id"]
     shop.done("refund_credits", account, shop.done("complete_job", account, job_id)["seq"])
-    refused = shop.call("fail_job", account, job_id)
-    assert (refused["error_code"], refused["refunded"]) == ("REFUND_EXCEEDS", 0)
-    assert job(shop, account, job_id)["job_status"] == "completed"
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 15
+    assert shop.done("fail_job", account, job_id)["refunded"] == 0
+    assert job(shop, account, job_id)["job_status"] == "failed"
+    assert shop.scalar("select spent from pgsaas.spend_caps") == 0
 
 
 @pytest.mark.parametrize("minutes", [0, 60])
@@ -536,3 +537,55 @@ def test_a_completion_that_is_refused_says_no_cost(shop: Ledger) -> None:
     shop.call("freeze_account", account, "odd")
     refused = shop.call("complete_job", account, job_id, 80)
     assert (refused["error_code"], refused["cost"]) == ("ACCOUNT_FROZEN", None)
+
+
+def capture(shop: Ledger, account: UUID, amount: int, **named: object) -> UUID:
+    """Start a job of 10 credits; the host captures more by itself, twelve minutes later."""
+    answer = start(shop, account, "lab", p_cost=10)
+    shop.after(minutes=12)
+    shop.done("capture_hold", account, answer["hold_id"], amount)
+    job_id: UUID = answer["job_id"]
+    return job_id
+
+
+def test_what_a_host_captures_beyond_the_hold_counts_for_the_time_of_that(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.at(START.replace(day=31, hour=23, minute=50))
+    for interval, subject in (("month", ("account", "")), ("day", ("agent", "lab"))):
+        shop.scalar("select pgsaas.set_spend_cap(%s, %s, %s, 100, %s)", account, *subject, interval)
+    capture(shop, account, 90)  # after midnight
+    assert caps(shop, account) == [("account", "", 80, 20), ("agent", "lab", 80, 20)]
+    assert shop.call("start_job", account, "lab", p_cost=21)["error_code"] == "DEDUCTION_FAILED"
+    start(shop, account, "lab", p_cost=20)
+
+
+def test_what_a_host_captured_yesterday_is_not_of_today(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.at(START.replace(hour=23, minute=40))
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 100, 'day')", account)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'agent', 'lab', 200)", account)
+    job_id = capture(shop, account, 90)
+    assert caps(shop, account) == [("account", "", 90, 10), ("agent", "lab", 90, 110)]
+    shop.after(minutes=15)
+    assert caps(shop, account) == [("account", "", 0, 100), ("agent", "lab", 90, 110)]
+    start(shop, account, "lab", p_cost=60)
+    shop.done("fail_job", account, job_id)
+    assert caps(shop, account) == [("account", "", 60, 40), ("agent", "lab", 60, 140)]
+
+
+def test_a_cap_does_not_count_what_was_captured_before_it(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    job_id = capture(shop, account, 60)
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 100, 'day')", account)
+    assert caps(shop, account) == [("account", "", 0, 100)]
+    start(shop, account, "lab", p_cost=60)
+    shop.done("fail_job", account, job_id)
+    assert caps(shop, account) == [("account", "", 60, 40)]
+
+
+def test_work_that_costs_nothing_passes_a_cap_that_is_used_up(shop: Ledger) -> None:
+    account = subscribed(shop, "pro")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 50)", account)
+    start(shop, account, "lab")
+    shop.scalar("select pgsaas.set_spend_cap(%s, 'account', '', 5)", account)
+    start(shop, account, "gift")

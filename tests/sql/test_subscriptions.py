@@ -789,3 +789,62 @@ def test_what_follows_an_end_is_decided_with_it_and_not_by_time(
     assert state(shop, account) == ("free", "active", True)
     settled(shop, account)
     assert shop.call("get_balance", account)["by_source"]["allowance"] == 100
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_a_migration_reaches_whom_the_plan_has_come_to_meanwhile(
+    shop: Ledger, is_settled: bool
+) -> None:
+    account = subscribed(shop, "max")
+    shop.call("change_plan", account, "pro")
+    shop.after(days=40)
+    if is_settled:
+        settled(shop, account)
+    shop.call("set_plan", "pro", PLANS["pro"] | {"allowance": 1500})
+    assert shop.call("migrate_subscribers", "pro") == {"migrated": 1, "remaining": 0}
+    settled(shop, account)
+    assert subscription(shop, account)["monthly_allowance"] == 1500
+
+
+def test_a_migration_reaches_whom_the_plan_is_to_come_to(shop: Ledger) -> None:
+    account = subscribed(shop, "max")
+    shop.call("change_plan", account, "pro")
+    terms = PLANS["pro"] | {"allowance": 1500, "prices": [USD | {"amount": 3900}]}
+    shop.call("set_plan", "pro", terms)
+    assert shop.call("migrate_subscribers", "pro") == {"migrated": 1, "remaining": 0}
+    shop.after(days=40)
+    settled(shop, account)
+    row = subscription(shop, account)
+    assert (row["plan_id"], row["monthly_allowance"], row["unit_amount"]) == ("pro", 1500, 3900)
+
+
+@pytest.mark.parametrize("is_settled", [True, False])
+def test_the_default_plan_reaches_whose_subscription_has_ended_meanwhile(
+    ledger: Ledger, is_settled: bool
+) -> None:
+    ledger.call("set_plan", "pro", PLANS["pro"])
+    account = subscribed(ledger)
+    ledger.call("cancel_subscription", account)
+    ledger.call("set_plan", "free", PLANS["free"])
+    ledger.after(days=40)
+    if is_settled:
+        settled(ledger, account)
+    assert ledger.call("assign_default_plan") == {"assigned": 1, "remaining": 0}
+    assert state(ledger, account) == ("free", "active", True)
+    assert free(ledger, account) == 100
+
+
+def test_one_who_cannot_be_migrated_keeps_nobody_else_from_it(shop: Ledger) -> None:
+    shop.call("set_plan", "pro", PLANS["pro"] | {"prices": []})
+    accounts = [subscribed(shop, p_quantity=1_000_000), subscribed(shop), subscribed(shop)]
+    shop.call("set_plan", "pro", PLANS["pro"] | {"prices": [], "allowance": 1_000_001})
+    moved = [shop.call("migrate_subscribers", "pro", 1)["migrated"] for _ in range(3)]
+    assert moved == [1, 1, 0]
+    versions = [subscription(shop, account)["plan_version"] for account in accounts]
+    assert versions == [2, 3, 3]
+
+
+@pytest.mark.parametrize("anchor", ["-infinity", "0044-03-15 BC", "infinity"])
+def test_periods_are_counted_from_a_time_of_ours(shop: Ledger, anchor: str) -> None:
+    with shop.raises("22023"):
+        shop.call("start_subscription", shop.account(), "pro", p_anchor=anchor)

@@ -189,7 +189,7 @@ def test_what_is_paid_for_again_is_granted_in_full(shop: Ledger) -> None:
     assert change(shop, account, "large") == 27_000
 
 
-@pytest.mark.parametrize(("units", "more"), [(1, 300), (10, 1000)])
+@pytest.mark.parametrize(("units", "more"), [(1, 300), (10, 100 + 1000)])
 def test_migrated_subscribers_get_what_the_month_has_not_granted(
     shop: Ledger, units: int, more: int
 ) -> None:
@@ -204,7 +204,7 @@ def test_migrated_subscribers_get_what_the_month_has_not_granted(
     assert granted(shop, account) - before == more
 
 
-def test_a_default_plan_after_a_trial_with_more_units_comes_for_its_rest(ledger: Ledger) -> None:
+def test_a_default_plan_that_follows_comes_in_full(ledger: Ledger) -> None:
     ledger.at(DAY_0)
     ledger.call("set_plan", "try", PLANS["try"])
     account = customer(ledger, "try", p_is_trial=True)
@@ -214,7 +214,71 @@ def test_a_default_plan_after_a_trial_with_more_units_comes_for_its_rest(ledger:
     ledger.after(days=10)
     before = granted(ledger, account)
     ledger.call("cancel_subscription", account, p_at_period_end=False)
-    assert granted(ledger, account) - before == 1000
+    assert granted(ledger, account) - before == 900 + 3000
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_more_units_and_a_migration_grant_the_same_in_either_order(
+    shop: Ledger, is_first: bool
+) -> None:
+    account = customer(shop)
+    shop.after(days=20)
+    acts = [
+        lambda: shop.call("migrate_subscribers", "small"),
+        lambda: change(shop, account, units=2),
+    ]
+    shop.call("set_plan", "small", {**PLANS["small"], "allowance": 600})
+    for act in acts if is_first else reversed(acts):
+        act()
+    assert granted(shop, account) == 600 + 600 // 3
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_who_cancels_and_starts_again_keeps_the_units_of_the_month(
+    shop: Ledger, default: bool
+) -> None:
+    if default:
+        shop.call("set_plan", "free", {"default": True, "allowance": 100})
+    account = customer(shop, "large", 5)
+    shop.after(days=20)
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.call("start_subscription", account, "large", p_quantity=1)
+    assert change(shop, account, "huge", 5) == 15_000
+
+
+def test_units_that_nobody_had_paid_for_do_not_count(shop: Ledger) -> None:
+    account = customer(shop, "large", 5)
+    shop.after(days=10)
+    shop.call("set_subscription_status", account, "unpaid")
+    shop.after(days=20 + 31 + 20)
+    settled(shop, account)
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.call("start_subscription", account, "large", p_quantity=1)
+    assert change(shop, account, "huge", 5) == 3000 + 24_000 // 3
+
+
+def test_a_year_that_was_canceled_does_not_shorten_another_months_later(shop: Ledger) -> None:
+    account = customer(shop, p_interval="year")
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.after(days=57)
+    row = shop.call("start_subscription", account, "large")
+    assert (row["current_period_end"] - row["current_period_start"]).days == 31
+    assert granted(shop, account) == 300 + 3000
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.call("start_subscription", account, "large")
+    assert granted(shop, account) == 300 + 3000
+
+
+def test_the_default_plan_that_is_assigned_goes_on_in_the_month_that_runs(shop: Ledger) -> None:
+    account = customer(shop, "large")
+    shop.after(days=10)
+    shop.call("cancel_subscription", account, p_at_period_end=False)
+    shop.call("set_plan", "free", {"default": True, "allowance": 100})
+    assert shop.call("assign_default_plan")["assigned"] == 1
+    assert granted(shop, account) == 3000
+    assert change(shop, account, "large") == 0
+    shop.after(days=20)
+    assert free(shop, account) == 3000
 
 
 def test_another_period_remembers_nothing(shop: Ledger) -> None:

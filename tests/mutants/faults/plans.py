@@ -163,6 +163,28 @@ PLANS_FAULTS = [
         CAPS,
     ),
     Fault(
+        "what a host captured is counted when somebody notices",
+        "sql/63_rate_limits.sql",
+        "           and p_spent_at >= date_trunc(c.cap_interval, p_at, 'UTC'))",
+        "           )",
+        JOBS,
+    ),
+    Fault(
+        "a cap counts what was captured before it",
+        "sql/63_rate_limits.sql",
+        "p_spent_at is null or p_seq > c.since_seq",
+        "p_spent_at is null or true",
+        JOBS,
+    ),
+    Fault(
+        "what a host captured after the month's end counts for no cap",
+        "sql/64_jobs.sql",
+        "           and (h.state = 'captured' and h.closed_at >= date_trunc('month', p_at, 'UTC')\n"
+        "               or j.created_at",
+        "           and (j.created_at",
+        JOBS,
+    ),
+    Fault(
         "what a job comes to beyond its hold counts for no cap",
         "sql/64_jobs.sql",
         "    if p_job.cost_credits > p_was then\n",

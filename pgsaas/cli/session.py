@@ -58,6 +58,7 @@ def open_ledger(output: Output, needs: str = CALLERS) -> Iterator[Session]:
             if not install.is_bootstrapped(conn):
                 raise NotInstalled
             prepare(conn)
+            conn.add_notice_handler(lambda said: _warn(output, said))
             yield conn
     except (pg.UndefinedFunction, pg.UndefinedTable) as error:
         if "pgsaas." not in (error.diag.message_primary or ""):
@@ -67,6 +68,11 @@ def open_ledger(output: Output, needs: str = CALLERS) -> Iterator[Session]:
         ) from error
     except UnicodeEncodeError as error:
         raise InvalidValue(f"an argument is no valid text: {error.object!a}") from error
+
+
+def _warn(output: Output, said: pg.Diagnostic) -> None:
+    if said.severity_nonlocalized == "WARNING":
+        output.talk(f"warning: {said.message_primary}", "yellow")
 
 
 @contextmanager

@@ -324,6 +324,16 @@ def test_subscriptions_are_listed_in_pages_and_by_plan_and_state(shop: Shell) ->
     assert shop("subscriptions", "list", "--status", "late").code == 2
 
 
+def test_who_cannot_be_migrated_is_named(shop: Shell, conn: Conn) -> None:
+    set_plan(conn, "big", '{"allowance": 1}')
+    say(shop, "start", "ada", "big", "--quantity", "1000000")
+    set_plan(conn, "big", '{"allowance": 1000001}')
+    done = shop("subscriptions", "migrate", "big")
+    assert done.out == "0 subscribers of big moved to version 2, 1 to go\n"
+    assert "an allowance is at most 10^12, not 1000001 times 1000000" in done.err
+    assert "stays as it is" in done.err
+
+
 def test_subscribers_of_older_versions_are_migrated(shop: Shell, conn: Conn) -> None:
     for name in ("ada", "bo"):
         say(shop, "start", name, "max")

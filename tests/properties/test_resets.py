@@ -32,7 +32,7 @@ def accounts_of_all_kinds(ledger: Ledger, chance: random.Random, n: int) -> None
             ledger.conn.execute(more, [account])
         if chance.random() < 0.3:
             ledger.call("set_low_balance_at", account, chance.choice([20, 90, 130]))
-        if chance.random() < 0.2:
+        if chance.random() < 0.3:
             ledger.call("set_overdraft_limit", account, 50, "trusted")
         for _ in range(chance.randrange(3)):
             ledger.call(
@@ -49,7 +49,7 @@ def accounts_of_all_kinds(ledger: Ledger, chance: random.Random, n: int) -> None
         if chance.random() < 0.1:
             ledger.call("hold_credits", account, 5)
         for _ in range(chance.randrange(4)):
-            done = ledger.call("deduct_credits", account, chance.choice([1, 30, 60, 100]))
+            done = ledger.call("deduct_credits", account, chance.choice([1, 30, 60, 100, 140]))
             if done["success"] and chance.random() < 0.2:
                 ledger.call("refund_credits", account, done["seq"], 1)
         if chance.random() < 0.05:

@@ -806,6 +806,15 @@ def test_a_migration_reaches_whom_the_plan_has_come_to_meanwhile(
     assert subscription(shop, account)["monthly_allowance"] == 1500
 
 
+def test_a_migration_reaches_who_has_fallen_to_the_default_plan_meanwhile(shop: Ledger) -> None:
+    account = subscribed(shop)
+    shop.call("cancel_subscription", account)
+    shop.after(days=40)
+    shop.call("set_plan", "free", PLANS["free"] | {"allowance": 150})
+    assert shop.call("migrate_subscribers", "free") == {"migrated": 1, "remaining": 0}
+    assert subscription(shop, account)["monthly_allowance"] == 150
+
+
 def test_a_migration_reaches_whom_the_plan_is_to_come_to(shop: Ledger) -> None:
     account = subscribed(shop, "max")
     shop.call("change_plan", account, "pro")

@@ -53,16 +53,17 @@ class Worker:
 
         The first connection must be there: what it raises, this raises.
         """
-        wait = 0.0
+        wait, was_there = 1.0, False
         while not self.stopping.is_set():
             try:
                 with self.connect() as conn:
+                    was_there = True
                     while not self.stopping.is_set():
                         self.work_off(conn)
                         wait = 1.0
                         self.stopping.wait(self.pause)
             except psycopg.OperationalError as error:
-                if not wait:
+                if not was_there:
                     raise
                 self.report({"error": str(error).strip().splitlines()[0]})
                 self.stopping.wait(wait)

@@ -39,13 +39,17 @@ language plpgsql volatile
 as $$
 declare
     v_s pgsaas.subscriptions := pgsaas.newest_subscription(p_account_id);
-    v_b constant pgsaas.account_balances := pgsaas.settle_period(p_account_id);
+    v_b pgsaas.account_balances;
     v_terms record;
 begin
+    select * into v_b from pgsaas.account_balances b where b.account_id = p_account_id;
+    if v_b.period_anchor is not null then
+        v_b := pgsaas.settle_period(p_account_id);
+    end if;
     v_s.account_id := p_account_id;
     v_s.period_anchor := v_b.period_anchor;    -- where the last month of another still runs
     v_s.follows := null;
-    v_s := pgsaas.default_subscription(v_s, v_b.last_at);
+    v_s := pgsaas.default_subscription(v_s, greatest(pgsaas.now(), v_b.last_at));
     if v_s.account_id is null then
         return false;
     end if;

@@ -54,14 +54,15 @@ begin
         currency := v_new.currency;
         amount_next := v_new.unit_amount * v_new.quantity;
         amount_now := amount_next;
-        v_raised := pgsaas.raise_allowance(v_b, v_terms.allowance,
-            v_terms.on_upgrade = 'replace', v_terms.allowance, v_new.quantity, v_s.started_at);
         if pgsaas.goes_on(v_b, v_at) then
-            credits_now := v_raised.p_granted;
-        else
-            credits_now := v_terms.allowance;
-            v_raised.p_is_replaced := v_terms.on_upgrade = 'replace';
+            v_raised := pgsaas.raise_allowance(v_b, v_terms.allowance,
+                v_terms.on_upgrade = 'replace', v_terms.allowance, v_new.quantity,
+                v_s.started_at);
+        else    -- a period of its own
+            select v_terms.allowance as p_granted, v_terms.on_upgrade = 'replace' as p_is_replaced
+              into v_raised;
         end if;
+        credits_now := v_raised.p_granted;
         credits_expired := case when v_raised.p_is_replaced then pgsaas.free_of_plan(v_b) else 0
             end;
         return next;

@@ -184,6 +184,26 @@ end $$;
 comment on function pgsaas.migrated_subscription(pgsaas.subscriptions, text, integer) is
     'A subscription with what it has of a plan, now or to come, in this version.';
 
+-- All but those of the first kind wait for something, so that few are looked through.
+create or replace function pgsaas.older_subscribers(p_plan_id text, p_version integer)
+returns setof uuid
+language sql stable
+as $$
+    select s.account_id from pgsaas.subscriptions s
+     where s.plan_id = p_plan_id and s.plan_version < p_version and s.ended_at is null
+    union
+    select s.account_id from pgsaas.subscriptions s
+     where s.due_at is not null and s.next_plan ->> 'plan_id' = p_plan_id
+       and (s.next_plan ->> 'plan_version')::integer < p_version
+    union
+    select s.account_id from pgsaas.subscriptions s
+     where s.due_at <= pgsaas.now() and s.follows ->> 'plan_id' = p_plan_id
+       and (s.follows ->> 'plan_version')::integer < p_version
+$$;
+comment on function pgsaas.older_subscribers(text, integer) is
+    'Accounts that have a plan in an older version, that it is to come to, or that it has come to '
+    'as the default plan without anybody having stored it.';
+
 create or replace function pgsaas.migrate_subscribers(
     p_plan_id text, p_limit integer default null, p_reason text default null)
 returns table (migrated bigint, remaining bigint)
@@ -206,12 +226,7 @@ begin
     end if;
     migrated := 0;
     for v_id in
-        select s.account_id from pgsaas.subscriptions s
-         where s.ended_at is null and (s.plan_id = p_plan_id and s.plan_version < v_version
-               or s.next_plan ->> 'plan_id' = p_plan_id
-               and (s.next_plan ->> 'plan_version')::integer < v_version
-               or s.due_at <= pgsaas.now())
-         order by s.account_id
+        select o.id from pgsaas.older_subscribers(p_plan_id, v_version) o (id) order by o.id
     loop
         exit when migrated = p_limit;
         begin    -- one that cannot be keeps nobody else from it
@@ -229,8 +244,7 @@ begin
             raise warning 'the subscription of account % stays as it is: %', v_id, sqlerrm;
         end;
     end loop;
-    select count(*) into remaining from pgsaas.subscriptions s
-     where s.plan_id = p_plan_id and s.plan_version < v_version and s.ended_at is null;
+    select count(*) into remaining from pgsaas.older_subscribers(p_plan_id, v_version);
     return next;
 end $$;
 comment on function pgsaas.migrate_subscribers(text, integer, text) is

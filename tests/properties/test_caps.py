@@ -41,7 +41,6 @@ class Job:
     held: Entry
     more: Entry | None = None
     state: str = "running"
-    asked: int | None = None
 
     def look(self, now: datetime) -> None:
         """A job whose time is over has spent nothing."""
@@ -146,7 +145,7 @@ class Office:
         self.done[f"complete {shortfall} {not is_refused}"] += 1
         if not is_refused:
             assert answer["cost"] == cost
-            job.state, job.asked = "completed", asked
+            job.state = "completed"
             job.held.amount = min(was, cost)
             job.more = self.entry(cost - job.held.amount)
 

@@ -857,3 +857,11 @@ def test_one_who_cannot_be_migrated_keeps_nobody_else_from_it(shop: Ledger) -> N
 def test_periods_are_counted_from_a_time_of_ours(shop: Ledger, anchor: str) -> None:
     with shop.raises("22023"):
         shop.call("start_subscription", shop.account(), "pro", p_anchor=anchor)
+
+
+def test_who_is_to_get_the_plan_is_counted_among_those_who_remain(shop: Ledger) -> None:
+    for account in (subscribed(shop, "max") for _ in range(3)):
+        shop.call("change_plan", account, "pro")
+    shop.call("set_plan", "pro", PLANS["pro"] | {"allowance": 1500})
+    left = [shop.call("migrate_subscribers", "pro", 1)["remaining"] for _ in range(4)]
+    assert left == [2, 1, 0, 0]
